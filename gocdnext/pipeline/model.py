@@ -1,0 +1,215 @@
+"""The normal form of a pipeline: what a file means after reading, inheritance and checks.
+
+Frozen values only. This is the stored definition, the snapshot of a run, and the answer of `explain`;
+encoding one with `msgspec.json` gives exactly the normal form of the pipeline vectors: keys with an empty
+value are absent, except those that have no default here. Nothing in this module reads YAML or does I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+JobKind = Literal["script", "plugin", "gate", "noop"]
+
+
+class Struct(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of every part of the normal form."""
+
+
+class GitMaterial(Struct, tag_field="type", tag="git"):
+    fingerprint: str
+    url: str
+    branch: str
+    events: tuple[str, ...]
+    auto_register_webhook: bool = False
+    secret_ref: str = ""
+    poll_seconds: int = 0
+    paths: tuple[str, ...] = ()
+    """Only on implicit materials: `when.paths` of the pipeline (spec-pipelines 9.3)."""
+    implicit: bool = False
+
+
+class UpstreamMaterial(Struct, tag_field="type", tag="upstream"):
+    fingerprint: str
+    pipeline: str
+    stage: str
+    status: str
+
+
+class CronMaterial(Struct, tag_field="type", tag="cron"):
+    fingerprint: str
+    expression: str
+
+
+class ManualMaterial(Struct, tag_field="type", tag="manual"):
+    fingerprint: str
+
+
+Material = GitMaterial | UpstreamMaterial | CronMaterial | ManualMaterial
+
+
+class When(Struct):
+    events: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+class Toleration(Struct):
+    operator: str
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+
+class Service(Struct):
+    name: str
+    image: str
+    env: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class Notification(Struct):
+    on: str
+    uses: str
+    with_: dict[str, str] = msgspec.field(default_factory=dict, name="with")
+    secrets: tuple[str, ...] = ()
+
+
+class Plugin(Struct):
+    image: str
+    settings: dict[str, str] = {}
+
+
+class ResourceValues(Struct):
+    cpu: str = ""
+    memory: str = ""
+
+
+class Resources(Struct):
+    requests: ResourceValues = ResourceValues()
+    limits: ResourceValues = ResourceValues()
+
+
+class Artifacts(Struct):
+    when: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    expire_in_seconds: int = 0
+
+
+class Cache(Struct):
+    key: str
+    paths: tuple[str, ...]
+
+
+class NeedsArtifacts(Struct):
+    from_job: str
+    from_pipeline: str = ""
+    paths: tuple[str, ...] = ()
+    dest: str = ""
+
+
+class Output(Struct):
+    env: str
+    masked: bool
+
+
+class CoverageReport(Struct):
+    path: str
+    format: str
+    fail_under: float = 0.0
+
+
+class DeployTarget(Struct):
+    cluster: str
+    application: str
+    sync_mode: str
+    namespace: str = ""
+
+
+class Deploy(Struct):
+    environment: str
+    version: str = ""
+    revision: str = ""
+    target: DeployTarget | None = None
+
+
+class Approval(Struct):
+    required: int
+    timeout: int | Literal["inherit", "never"]
+    """Seconds, or one of the two words (spec-pipelines 3.13)."""
+    approvers: tuple[str, ...] = ()
+    approver_groups: tuple[str, ...] = ()
+    quorum_by_label: dict[str, int] = {}
+    description: str = ""
+
+
+class Job(Struct):
+    name: str
+    stage: str
+    kind: JobKind
+    image: str = ""
+    script: str = ""
+    plugin: Plugin | None = None
+    needs: tuple[str, ...] = ()
+    variables: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    profile: str = ""
+    docker: bool = False
+    cluster: str = ""
+    resources: Resources = Resources()
+    instances: tuple[str, ...] = ()
+    """Matrix keys `D1=v1,D2=v2` in creation order; empty for a job without a matrix."""
+    timeout_seconds: int = 0
+    """0 = no limit (design 9, decision 11)."""
+    retry: int = 0
+    artifacts: Artifacts | None = None
+    cache: tuple[Cache, ...] = ()
+    needs_artifacts: tuple[NeedsArtifacts, ...] = ()
+    test_reports: tuple[str, ...] = ()
+    coverage_report: CoverageReport | None = None
+    outputs: dict[str, Output] = {}
+    id_tokens: dict[str, tuple[str, ...]] = {}
+    deploy: Deploy | None = None
+    environment: str = ""
+    approval: Approval | None = None
+
+
+class Pipeline(Struct):
+    name: str
+    stages: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    """Sorted by stage position, then by name; hidden jobs are gone, `extends` is resolved."""
+    concurrency: str = ""
+    supersede: str = ""
+    template: str = ""
+    variables: dict[str, str] = {}
+    when: When = When()
+    materials: tuple[Material, ...] = ()
+    services: tuple[Service, ...] = ()
+    notifications: tuple[Notification, ...] | None = None
+    """None = inherit the project's list; an empty tuple is an explicit opt-out."""
+
+    def job(self, name: str) -> Job | None:
+        """The job of that name, or None."""
+        return next((job for job in self.jobs if job.name == name), None)
+
+
+def encode(pipeline: Pipeline) -> bytes:
+    """The normal form as JSON bytes; the same pipeline always gives the same bytes."""
+    return _ENCODER.encode(pipeline)
+
+
+def decode(data: bytes | str) -> Pipeline:
+    """The pipeline of `encode`d bytes. Raises `msgspec.DecodeError` for anything else."""
+    return _DECODER.decode(data)
+
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_DECODER = msgspec.json.Decoder(Pipeline)

@@ -1,0 +1,40 @@
+"""What the runs room asks of others, as protocols, so that imports keep going one way.
+
+The fleet implements `Fleet`, the server wires it in. No I/O here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from gocdnext.runs.assignment import Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A ready session as dispatch sees it: where jobs with a subset of `tags` may go, `free` of them."""
+
+    agent_id: UUID
+    session_id: str
+    name: str
+    tags: frozenset[str]
+    free: int
+    capacity: int
+
+
+class Fleet(Protocol):
+    """The ready sessions of this process. All calls are immediate: nothing here waits."""
+
+    def slots(self) -> tuple[Slot, ...]:
+        """The ready, not draining sessions, ordered by agent name."""
+
+    def assign(self, session_id: str, assignment: Assignment) -> bool:
+        """Puts the assignment into the session's send queue; False when the session is gone, draining or its queue is full."""
+
+    def cancel(self, agent_id: UUID, run_id: UUID, job_id: UUID, reason: str) -> bool:
+        """Tells the agent to stop the job; False when this process has no session of it."""
+
+    def release(self, agent_id: UUID, job_id: UUID) -> None:
+        """Forgets an assignment that ended without a result of the session (cancelled, reaped), so that its slot is free."""

@@ -1,0 +1,129 @@
+"""A run as frozen values: what `transitions` and `dispatch` decide on, and what `store` loads and saves.
+
+Pure: no I/O, no clock, no randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from gocdnext.pipeline.model import Pipeline
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+AWAITING: Final = "awaiting_approval"
+SUCCESS: Final = "success"
+FAILED: Final = "failed"
+CANCELED: Final = "canceled"
+SKIPPED: Final = "skipped"
+
+OPEN: Final = frozenset({QUEUED, RUNNING})
+"""States of runs and stages that are not finished."""
+OPEN_JOB: Final = frozenset({QUEUED, RUNNING, AWAITING})
+TERMINAL_JOB: Final = frozenset({SUCCESS, FAILED, CANCELED, SKIPPED})
+
+NOTIFICATIONS_STAGE: Final = "_notifications"
+MAX_ATTEMPT: Final = 3
+"""The highest `attempt` that a lost agent may lead to: attempts 0..3, so four executions (spec-execution 14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job_run row: a job of the definition, or one instance of its matrix."""
+
+    id: UUID
+    stage_id: UUID
+    name: str
+    matrix_key: str = ""
+    status: str = QUEUED
+    needs: tuple[str, ...] = ()
+    attempt: int = 0
+    retry_unsafe: bool = False
+    agent_id: UUID | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    cancel_requested_at: datetime | None = None
+    cancel_origin: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """The name people know the instance by: `unit` or `unit[DB=pg]`."""
+        return f"{self.name}[{self.matrix_key}]" if self.matrix_key else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage_run row."""
+
+    id: UUID
+    name: str
+    ordinal: int
+    status: str = QUEUED
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a run checks out of one material."""
+
+    revision: str
+    branch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run with its stages (by ordinal) and jobs (by stage, name, matrix key), and the definition it was made from."""
+
+    id: UUID
+    pipeline_id: UUID
+    project_id: UUID
+    counter: int
+    cause: str
+    definition: Pipeline
+    status: str = QUEUED
+    queue_reason: str | None = None
+    cancel_reason: str | None = None
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stages: tuple[Stage, ...] = ()
+    jobs: tuple[Job, ...] = ()
+
+    def job(self, job_id: UUID) -> Job | None:
+        """The job of that id, or None."""
+        return next((job for job in self.jobs if job.id == job_id), None)
+
+    def stage(self, stage_id: UUID) -> Stage:
+        """The stage of that id. Raises KeyError for a stage of another run."""
+        for stage in self.stages:
+            if stage.id == stage_id:
+                return stage
+        raise KeyError(stage_id)
+
+    def jobs_of(self, stage: Stage) -> tuple[Job, ...]:
+        """The jobs of one stage."""
+        return tuple(job for job in self.jobs if job.stage_id == stage.id)
+
+    def with_jobs(self, *changed: Job) -> Run:
+        """The same run with these jobs in place of those with the same ids."""
+        by_id = {job.id: job for job in changed}
+        return replace(self, jobs=tuple(by_id.get(job.id, job) for job in self.jobs))
+
+    def with_stages(self, *changed: Stage) -> Run:
+        """The same run with these stages in place of those with the same ids."""
+        by_id = {stage.id: stage for stage in changed}
+        return replace(self, stages=tuple(by_id.get(stage.id, stage) for stage in self.stages))
+
+    @property
+    def active_stage(self) -> Stage | None:
+        """The open stage with the lowest ordinal: the barrier of spec-execution 5."""
+        return next((stage for stage in self.stages if stage.status in OPEN), None)
