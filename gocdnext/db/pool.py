@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import orjson
 import trio
 import trio_asyncio
 
+from gocdnext.db import queries
+
 T = TypeVar("T")
-Connection = asyncpg.Connection[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # asyncpg's classes are generic in their stubs only
+    Connection = asyncpg.Connection
 Work = Callable[[Connection], Awaitable[T]]
 
+_SQL = queries.load("pool")
 COMMAND_TIMEOUT = 30.0
 """Seconds that one statement may take before asyncpg cancels it."""
 ACQUIRE_TIMEOUT = 10.0
@@ -32,6 +38,8 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    # A statement on a connection whose last words ("terminating connection") are being read.
+    asyncpg.InternalClientError,
     ConnectionError,
     TimeoutError,
     FileNotFoundError,
@@ -93,7 +101,7 @@ class Database:
     async def ping(self, within: float) -> None:
         """One round trip in at most `within` seconds. Raises DatabaseUnavailableError."""
         with trio.move_on_after(within):
-            await self.execute("SELECT 1")
+            await self.execute(_SQL.ping)
             return
         raise DatabaseUnavailableError(f"the database did not answer within {within:g} s")
 
@@ -109,6 +117,11 @@ def _translated() -> Any:
 
 async def _prepare(conn: Connection) -> None:
     await conn.set_type_codec("jsonb", encoder=_to_json, decoder=orjson.loads, schema="pg_catalog")
+
+
+async def _nothing_to_reset(_: Connection) -> None:
+    """asyncpg would spend a round trip per unit of work on resetting what no unit of work here ever sets: there are no
+    session settings, cursors, listeners or session locks, and a transaction ends with its block."""
 
 
 def _to_json(value: object) -> str:
@@ -137,5 +150,6 @@ async def _create(connect: dict[str, Any], size: int) -> asyncpg.Pool[asyncpg.Re
             max_size=size,
             command_timeout=COMMAND_TIMEOUT,
             max_inactive_connection_lifetime=60.0,
-            init=_prepare,  # type: ignore[arg-type]
+            init=_prepare,
+            reset=_nothing_to_reset,
         )

@@ -18,7 +18,7 @@ class Struct(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Base of every part of the normal form."""
 
 
-class GitMaterial(Struct, tag_field="type", tag="git"):
+class GitMaterial(Struct, frozen=True, tag_field="type", tag="git"):
     fingerprint: str
     url: str
     branch: str
@@ -31,32 +31,36 @@ class GitMaterial(Struct, tag_field="type", tag="git"):
     implicit: bool = False
 
 
-class UpstreamMaterial(Struct, tag_field="type", tag="upstream"):
+class UpstreamMaterial(Struct, frozen=True, tag_field="type", tag="upstream"):
     fingerprint: str
     pipeline: str
     stage: str
     status: str
 
 
-class CronMaterial(Struct, tag_field="type", tag="cron"):
+class CronMaterial(Struct, frozen=True, tag_field="type", tag="cron"):
     fingerprint: str
     expression: str
 
 
-class ManualMaterial(Struct, tag_field="type", tag="manual"):
+class ManualMaterial(Struct, frozen=True, tag_field="type", tag="manual"):
     fingerprint: str
 
 
 Material = GitMaterial | UpstreamMaterial | CronMaterial | ManualMaterial
 
 
-class When(Struct):
+class When(Struct, frozen=True):
     events: tuple[str, ...] = ()
     branches: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
 
-class Toleration(Struct):
+NO_WHEN = When()
+"""msgspec leaves a default out when the value is the very object, hence one object for each kind of nothing."""
+
+
+class Toleration(Struct, frozen=True):
     operator: str
     key: str = ""
     value: str = ""
@@ -64,7 +68,7 @@ class Toleration(Struct):
     toleration_seconds: int | None = None
 
 
-class Service(Struct):
+class Service(Struct, frozen=True):
     name: str
     image: str
     env: dict[str, str] = {}
@@ -73,73 +77,80 @@ class Service(Struct):
     tolerations: tuple[Toleration, ...] = ()
 
 
-class Notification(Struct):
+class Notification(Struct, frozen=True):
     on: str
     uses: str
     with_: dict[str, str] = msgspec.field(default_factory=dict, name="with")
     secrets: tuple[str, ...] = ()
 
 
-class Plugin(Struct):
+class Plugin(Struct, frozen=True):
     image: str
     settings: dict[str, str] = {}
 
 
-class ResourceValues(Struct):
+class ResourceValues(Struct, frozen=True):
     cpu: str = ""
     memory: str = ""
 
 
-class Resources(Struct):
-    requests: ResourceValues = ResourceValues()
-    limits: ResourceValues = ResourceValues()
+NO_VALUES = ResourceValues()
 
 
-class Artifacts(Struct):
+class Resources(Struct, frozen=True):
+    requests: ResourceValues = NO_VALUES
+    limits: ResourceValues = NO_VALUES
+
+
+NO_RESOURCES = Resources()
+NO_THRESHOLD = 0.0
+
+
+class Artifacts(Struct, frozen=True):
     when: str
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     expire_in_seconds: int = 0
 
 
-class Cache(Struct):
+class Cache(Struct, frozen=True):
     key: str
     paths: tuple[str, ...]
 
 
-class NeedsArtifacts(Struct):
+class NeedsArtifacts(Struct, frozen=True):
     from_job: str
     from_pipeline: str = ""
     paths: tuple[str, ...] = ()
     dest: str = ""
 
 
-class Output(Struct):
+class Output(Struct, frozen=True):
     env: str
     masked: bool
 
 
-class CoverageReport(Struct):
+class CoverageReport(Struct, frozen=True):
     path: str
     format: str
-    fail_under: float = 0.0
+    fail_under: float = NO_THRESHOLD
 
 
-class DeployTarget(Struct):
+class DeployTarget(Struct, frozen=True):
     cluster: str
     application: str
     sync_mode: str
     namespace: str = ""
 
 
-class Deploy(Struct):
+class Deploy(Struct, frozen=True):
     environment: str
     version: str = ""
     revision: str = ""
     target: DeployTarget | None = None
 
 
-class Approval(Struct):
+class Approval(Struct, frozen=True):
     required: int
     timeout: int | Literal["inherit", "never"]
     """Seconds, or one of the two words (spec-pipelines 3.13)."""
@@ -149,7 +160,7 @@ class Approval(Struct):
     description: str = ""
 
 
-class Job(Struct):
+class Job(Struct, frozen=True):
     name: str
     stage: str
     kind: JobKind
@@ -163,7 +174,7 @@ class Job(Struct):
     profile: str = ""
     docker: bool = False
     cluster: str = ""
-    resources: Resources = Resources()
+    resources: Resources = NO_RESOURCES
     instances: tuple[str, ...] = ()
     """Matrix keys `D1=v1,D2=v2` in creation order; empty for a job without a matrix."""
     timeout_seconds: int = 0
@@ -181,7 +192,7 @@ class Job(Struct):
     approval: Approval | None = None
 
 
-class Pipeline(Struct):
+class Pipeline(Struct, frozen=True):
     name: str
     stages: tuple[str, ...]
     jobs: tuple[Job, ...]
@@ -190,7 +201,7 @@ class Pipeline(Struct):
     supersede: str = ""
     template: str = ""
     variables: dict[str, str] = {}
-    when: When = When()
+    when: When = NO_WHEN
     materials: tuple[Material, ...] = ()
     services: tuple[Service, ...] = ()
     notifications: tuple[Notification, ...] | None = None

@@ -1,4 +1,4 @@
-"""What an agent is told of a job: frozen values, built from the run's own snapshot (protocol-agent 2.10). Pure."""
+"""What an agent is told of a job, built from the run's own snapshot and nothing else (protocol-agent 2.10). Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from gocdnext.pipeline.model import Job
+from gocdnext.pipeline import model
+from gocdnext.pipeline.environment import BuiltinFacts, build_environment
+from gocdnext.pipeline.identity import material_id
+from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
+from gocdnext.runs.state import SUCCESS, Job, Revision, Run
+
+
+class AssignmentError(Exception):
+    """The job can never be dispatched as it is: a reference leads nowhere, or it is not in the definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """One git material to check out into `target_dir`."""
+    """One git material to check out into `target_dir`. Without a revision: the head of the branch."""
 
     material_id: UUID
     url: str
@@ -27,11 +35,94 @@ class Assignment:
     run_id: UUID
     job_id: UUID
     attempt: int
-    definition: Job
+    definition: model.Job
     """The job's normal form: name, image, script or plugin, artifacts, caches, reports, timeout."""
     env: Mapping[str, str]
+    services: tuple[model.Service, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     """The plugin's settings after substitution."""
     checkouts: tuple[Checkout, ...] = ()
     masks: tuple[str, ...] = ()
     service_generation: int = 0
+
+
+def build(run: Run, job: Job) -> Assignment:
+    """The assignment of the job's current attempt. Raises AssignmentError; its text is the job's error."""
+    definition = run.definition.job(job.name)
+    if definition is None:
+        raise AssignmentError(f"job {job.name} is not in the definition this run was made from")
+    try:
+        made = build_environment(
+            definition,
+            _facts(run),
+            pipeline_variables=run.definition.variables,
+            matrix_key=job.matrix_key,
+            needs=_needed(run, definition),
+        )
+    except SubstitutionError as error:
+        raise AssignmentError(str(error)) from error
+    return Assignment(
+        run_id=run.id,
+        job_id=job.id,
+        attempt=job.attempt,
+        definition=definition,
+        env=made.env,
+        services=run.definition.services,
+        settings=made.settings,
+        checkouts=_checkouts(run),
+        masks=made.masks,
+        service_generation=run.service_generation,
+    )
+
+
+def primary_revision(revisions: Mapping[str, Revision]) -> Revision:
+    """The revision a run is known by: materials sorted by id, the first with a branch, else the first (pipelines 8.4)."""
+    ordered = [revisions[key] for key in sorted(revisions)]
+    return next((entry for entry in ordered if entry.branch), ordered[0] if ordered else Revision(""))
+
+
+def _facts(run: Run) -> BuiltinFacts:
+    primary = primary_revision(run.revisions)
+    return BuiltinFacts(
+        run_id=str(run.id),
+        run_counter=run.counter,
+        pipeline_id=str(run.pipeline_id),
+        pipeline_name=run.definition.name,
+        project_id=str(run.project_id),
+        project_slug=run.project_slug,
+        cause=run.cause,
+        revision=primary.revision,
+        branch=primary.branch,
+        cause_detail=run.cause_detail,
+    )
+
+
+def _needed(run: Run, definition: model.Job) -> dict[str, NeededJob]:
+    """The outputs of exactly the jobs that this one needs, of instances that succeeded."""
+    found = {}
+    for name in definition.needs:
+        declared = needed.outputs if (needed := run.definition.job(name)) else {}
+        instances = {
+            row.matrix_key: {
+                alias: OutputValue(value, alias in declared and declared[alias].masked)
+                for alias, value in row.outputs.items()
+            }
+            for row in run.jobs
+            if row.name == name and row.status == SUCCESS
+        }
+        key = next((row.matrix_key for row in run.jobs if row.name == name), "")
+        dimensions = tuple(pair.partition("=")[0] for pair in key.split(",")) if key else ()
+        found[name] = NeededJob(instances, dimensions)
+    return found
+
+
+def _checkouts(run: Run) -> tuple[Checkout, ...]:
+    """The pipeline's git materials, in the order of the file."""
+    made = []
+    for material in run.definition.materials:
+        if isinstance(material, model.GitMaterial):
+            identity = material_id(run.pipeline_id, material.fingerprint)
+            revision = run.revisions.get(str(identity), Revision(""))
+            branch = revision.branch or material.branch
+            made.append(Checkout(identity, material.url, revision.revision, branch, f"src/{str(identity)[:8]}"))
+    return tuple(made)

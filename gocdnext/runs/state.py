@@ -85,13 +85,18 @@ class Run:
     id: UUID
     pipeline_id: UUID
     project_id: UUID
+    project_slug: str
     counter: int
     cause: str
     definition: Pipeline
+    cause_detail: Mapping[str, object] = field(default_factory=dict)
     status: str = QUEUED
     queue_reason: str | None = None
     cancel_reason: str | None = None
     revisions: Mapping[str, Revision] = field(default_factory=dict)
+    service_generation: int = 0
+    serial_holder: UUID | None = None
+    """Another run that has a serial pipeline's only slot now; None when this run may start."""
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

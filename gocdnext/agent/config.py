@@ -1,0 +1,149 @@
+"""The agent's settings, read from GOCDNEXT_* variables (protocol-agent 3.1).
+
+TABLE is what the documentation is made from. Nothing here reads the environment by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gocdnext.agent.durations import parse_duration
+
+MAX_TAGS = 100
+MAX_CAPACITY = 1000
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the text names the variable and says what to write."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path` or `duration`."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+TABLE: tuple[Variable, ...] = (
+    Variable(
+        "GOCDNEXT_SERVER_ADDR",
+        "host:port",
+        "required",
+        "Where the server listens for agents, e.g. ci.example.org:8154.",
+    ),
+    Variable("GOCDNEXT_AGENT_NAME", "text", "required", "Name of this agent; one name is one agent."),
+    Variable(
+        "GOCDNEXT_AGENT_TOKEN",
+        "text",
+        "required",
+        "The agent's token, or the server's registration token for a new name.",
+    ),
+    Variable("GOCDNEXT_AGENT_TAGS", "list", "", "Comma list of tags; a job's required tags must all be among them."),
+    Variable("GOCDNEXT_AGENT_CAPACITY", "int", "1", f"Jobs at the same time, 1 to {MAX_CAPACITY}."),
+    Variable("GOCDNEXT_AGENT_ENGINE", "text", "shell", "What runs the tasks: shell (processes on this machine)."),
+    Variable(
+        "GOCDNEXT_WORKSPACE_ROOT",
+        "path",
+        "<tmp>/gocdnext-workspace",
+        "Directory under which each job gets its own directory.",
+    ),
+    Variable(
+        "GOCDNEXT_DRAIN_BUDGET",
+        "duration",
+        "5m",
+        "How long a stopping agent lets running jobs go on; 0 or less: not at all.",
+    ),
+    Variable(
+        "GOCDNEXT_DRAIN_FLUSH_TIMEOUT",
+        "duration",
+        "45s",
+        "How long a stopping agent waits for the server to store what it sent.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Durations are seconds. `token` is kept out of the repr, so that it cannot get into a log."""
+
+    host: str
+    port: int
+    name: str
+    token: str = field(repr=False)
+    tags: tuple[str, ...] = ()
+    capacity: int = 1
+    engine: str = "shell"
+    workspace_root: str = ""
+    drain_budget: float = 300.0
+    drain_flush_timeout: float = 45.0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> AgentSettings:
+        """Reads the variables of TABLE. ConfigError for the first one that is missing or wrong."""
+        host, port = _address(_required(environ, "GOCDNEXT_SERVER_ADDR"))
+        return cls(
+            host=host,
+            port=port,
+            name=_required(environ, "GOCDNEXT_AGENT_NAME"),
+            token=_required(environ, "GOCDNEXT_AGENT_TOKEN"),
+            tags=_tags(environ.get("GOCDNEXT_AGENT_TAGS", "")),
+            capacity=_capacity(environ.get("GOCDNEXT_AGENT_CAPACITY", "").strip() or "1"),
+            engine=environ.get("GOCDNEXT_AGENT_ENGINE", "").strip() or "shell",
+            workspace_root=os.path.abspath(
+                environ.get("GOCDNEXT_WORKSPACE_ROOT", "").strip()
+                or os.path.join(tempfile.gettempdir(), "gocdnext-workspace")
+            ),
+            drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
+            drain_flush_timeout=_flush_timeout(environ),
+        )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "").strip()
+    if not value:
+        meaning = next(row.meaning for row in TABLE if row.name == name)
+        raise ConfigError(f"{name} is not set. {meaning}")
+    return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
+        raise ConfigError(f"GOCDNEXT_SERVER_ADDR is {text!r}; write host:port, e.g. ci.example.org:8154")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(tag.strip() for tag in text.split(",") if tag.strip()))
+    if len(tags) > MAX_TAGS:
+        raise ConfigError(f"GOCDNEXT_AGENT_TAGS names {len(tags)} tags; {MAX_TAGS} are the limit")
+    return tags
+
+
+def _capacity(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_CAPACITY:
+        raise ConfigError(f"GOCDNEXT_AGENT_CAPACITY is {text!r}; write a whole number from 1 to {MAX_CAPACITY}")
+    return int(text)
+
+
+def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _flush_timeout(environ: Mapping[str, str]) -> float:
+    seconds = _duration(environ, "GOCDNEXT_DRAIN_FLUSH_TIMEOUT", 45.0)
+    if seconds <= 0:
+        raise ConfigError("GOCDNEXT_DRAIN_FLUSH_TIMEOUT must be more than 0, e.g. 45s")
+    return seconds

@@ -1,0 +1,191 @@
+"""One job from its assignment to its result (protocol-agent 3.3). It knows neither the stream nor other jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from gocdnext.agent import markers, outputs
+from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
+from gocdnext.agent.durations import format_duration
+from gocdnext.agent.engines import Engine, EngineError
+from gocdnext.agent.joblog import STDERR, JobLog
+from gocdnext.agent.outbox import Outbox
+from gocdnext.agent.workspace import WorkspaceError, job_directory
+from gocdnext.proto import agent_pb2
+from gocdnext.proto.agent_pb2 import JobAssignment, JobResult
+
+MAX_ERROR = 8 * 1024
+"""Characters of a result's error text."""
+
+
+@dataclass
+class _FailedError(Exception):
+    """Ends the job: the text and the exit code of its result."""
+
+    error: str
+    exit_code: int = -1
+
+
+class Job:
+    """`run` is the whole life of it; `cancel` ends it early, from any other task."""
+
+    def __init__(self, assignment: JobAssignment, engine: Engine, workspace_root: str, outbox: Outbox) -> None:
+        secrets = [*assignment.log_masks, *secrets_of(assignment.checkouts)]
+        self._assignment = assignment
+        self._engine = engine
+        self._root = workspace_root
+        self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox)
+        self._scope = trio.CancelScope()
+        self._canceled: str | None = None
+        self._phase = "waiting"
+        self._began = 0.0
+        self._task_index: int | None = None  # while tasks run
+
+    def cancel(self, reason: str) -> None:
+        """Kills what runs at once; there is no grace period. The first reason counts."""
+        if self._canceled is None:
+            self._canceled = reason
+            self._scope.cancel()
+
+    async def run(self, slots: trio.CapacityLimiter) -> JobResult:
+        """Waits for a slot, does everything and says how it went. Never raises for what a job can do wrong."""
+        try:
+            with self._scope:
+                async with slots:
+                    return self._result("", 0, await self._work())
+            if self._task_index is not None:
+                await self._log.line(markers.tasks_failed(trio.current_time() - self._began, self._task_index, None))
+            return self._result(self._why_ended(), -1)
+        except _FailedError as failure:
+            return self._result(failure.error, failure.exit_code)
+
+    def _why_ended(self) -> str:
+        """The error of a job that was cancelled or ran into its time limit (design decision 11)."""
+        if self._canceled is None:
+            return f"timed out after {format_duration(self._assignment.timeout_seconds)}"
+        return f"{self._phase}: canceled ({self._canceled})" if self._canceled else f"{self._phase}: canceled"
+
+    async def _work(self) -> dict[str, str]:
+        """All phases; returns the outputs."""
+        assignment = self._assignment
+        if assignment.timeout_seconds > 0:
+            self._scope.deadline = trio.current_time() + assignment.timeout_seconds
+        self._phase = "workspace"
+        self._refuse_early()
+        try:
+            async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
+                cwd = await self._checkouts(directory)
+                await self._announce_missing()
+                env = dict(assignment.env)
+                output_file = await self._prepare_outputs(cwd)
+                if output_file:
+                    env["GOCDNEXT_OUTPUT_FILE"] = output_file
+                await self._tasks(cwd, env)
+                self._refuse_late()
+                return await self._collect_outputs(output_file)
+        except WorkspaceError as error:
+            raise _FailedError(f"workspace: {error}") from error
+        except OSError as error:  # e.g. a full disk
+            raise _FailedError(f"{self._phase}: {error.strerror or error}") from error
+
+    def _refuse_early(self) -> None:
+        """What this agent cannot do ends the job before anything is done, with a sentence that says so."""
+        refusal = self._engine.refusal(self._assignment)
+        if refusal is not None:
+            raise _FailedError(refusal)
+        for download in self._assignment.artifact_downloads:
+            what = f"artifact {download.path} (from {download.from_job})"
+            raise _FailedError(f"{what}: this agent cannot download artifacts yet")
+
+    def _refuse_late(self) -> None:
+        """What the job was to deliver after its tasks, and this agent cannot deliver."""
+        coverage = self._assignment.coverage_report
+        if coverage.path and coverage.fail_under > 0:
+            raise _FailedError("coverage: fail_under was not checked: no coverage reports on this agent yet", 1)
+        if self._assignment.artifact_paths:
+            raise _FailedError("artifact upload failed: this agent cannot upload artifacts yet", 1)
+
+    async def _announce_missing(self) -> None:
+        """The job goes on without what is optional; its log says so."""
+        assignment = self._assignment
+        without = [f"cache {cache.key}: this agent has no caches yet" for cache in assignment.caches]
+        without += [f"test report {glob}: this agent cannot read test reports yet" for glob in assignment.test_reports]
+        without += [f"artifact {path}: no upload of artifacts yet" for path in assignment.optional_artifact_paths]
+        if assignment.coverage_report.path and not assignment.coverage_report.fail_under > 0:
+            without.append(f"coverage {assignment.coverage_report.path}: this agent cannot read coverage reports yet")
+        for text in without:
+            await self._log.line(text, STDERR)
+
+    async def _checkouts(self, directory: str) -> str:
+        """Returns the directory for the tasks."""
+        try:
+            for number, checkout in enumerate(self._assignment.checkouts):
+                self._phase = f"checkout {number}"
+                await check_out(checkout, directory, f"{directory}.git-credentials-{number}", self._log)
+            return script_directory(directory, self._assignment.checkouts)
+        except CheckoutError as error:
+            raise _FailedError(str(error)) from error
+
+    async def _tasks(self, cwd: str, env: dict[str, str]) -> None:
+        """One after the other, up to the first that fails."""
+        self._began = trio.current_time()
+        for index, task in enumerate(self._assignment.tasks):
+            self._phase, self._task_index = f"task {index}", index
+            code: int | None = None
+            failure = _FailedError("")
+            try:
+                code = await self._task(index, task, cwd, env)
+                failure = _FailedError(f"task {index} exited with {code}", code)
+            except EngineError as error:
+                failure = _FailedError(f"task {index}: {error}")
+            if code != 0:
+                self._task_index = None
+                await self._log.line(markers.tasks_failed(trio.current_time() - self._began, index, code))
+                raise failure
+        self._task_index = None
+        await self._log.line(markers.tasks_completed(trio.current_time() - self._began))
+
+    async def _task(self, index: int, task: agent_pb2.TaskSpec, cwd: str, env: dict[str, str]) -> int:
+        kind = task.WhichOneof("kind")
+        if kind == "script":
+            await self._log.line(markers.script(task.script))
+            return await self._engine.run_script(task.script, cwd=cwd, env=env, log=self._log)
+        if kind == "plugin":
+            raise EngineError(
+                f"plugin {task.plugin.image}: the {self._engine.name} engine cannot run plugins; "
+                "run this job on an agent with a container engine"
+            )
+        await self._log.line(f"task {index} is neither a script nor a plugin; skipped", STDERR)
+        return 0
+
+    async def _prepare_outputs(self, cwd: str) -> str:
+        """The path of the outputs file; empty when the job declares no outputs."""
+        if not self._assignment.outputs:
+            return ""
+        self._phase = "outputs"
+        try:
+            return await trio.to_thread.run_sync(outputs.prepare, cwd, self._assignment.job_id)
+        except outputs.OutputsError as error:
+            raise _FailedError(f"outputs: {error}") from error
+
+    async def _collect_outputs(self, path: str) -> dict[str, str]:
+        if not path:
+            return {}
+        self._phase = "outputs"
+        try:
+            return await trio.to_thread.run_sync(outputs.collect, path, dict(self._assignment.outputs))
+        except outputs.OutputsError as error:
+            raise _FailedError(f"outputs: {error}", 1) from error
+
+    def _result(self, error: str, exit_code: int, values: dict[str, str] | None = None) -> JobResult:
+        """FAILED whenever there is an error: a server of the field ignores any other failing status (2.6)."""
+        return JobResult(
+            run_id=self._assignment.run_id,
+            job_id=self._assignment.job_id,
+            status=agent_pb2.RUN_STATUS_FAILED if error else agent_pb2.RUN_STATUS_SUCCESS,
+            exit_code=exit_code,
+            error=self._log.mask(error.replace("\0", ""))[:MAX_ERROR],
+            outputs=values or {},
+        )

@@ -1,0 +1,1 @@
+"""The HTTP API: thin blueprints that parse, authorise, call a service and answer."""

@@ -1,0 +1,86 @@
+"""The HTTP application: blueprints, the order of checks around each request, the error table.
+
+Nothing here knows a resource. Order: OPTIONS, unknown path or verb, NUL bytes, role, handler.
+"""
+
+from __future__ import annotations
+
+from quart import Response, g, request
+from quart_trio import QuartTrio
+
+from gocdnext.api import agents, cors, errors, health, job_runs, pipelines, projects, runs
+from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
+from gocdnext.api.context import EXTENSION, services
+from gocdnext.api.routing import Rule
+from gocdnext.api.services import Services
+from gocdnext.auth import bearer, roles
+from gocdnext.auth.identity import ForbiddenError, NotAuthenticatedError
+from gocdnext.errors import InvalidError
+
+BLUEPRINTS = (
+    health.blueprint,
+    projects.blueprint,
+    runs.blueprint,
+    job_runs.blueprint,
+    pipelines.blueprint,
+    agents.blueprint,
+)
+
+
+class Application(QuartTrio):
+    """QuartTrio with our request and our rules."""
+
+    request_class = BoundedRequest
+    url_rule_class = Rule
+
+
+def create_app(services: Services) -> QuartTrio:
+    """The application over these services. It serves nothing by itself: see `listen`."""
+    app = Application("gocdnext", static_folder=None, template_folder=None)
+    app.extensions[EXTENSION] = services
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT
+    # One stalled reader costs its connection's TCP_USER_TIMEOUT, not a clock of its own.
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.url_map.merge_slashes = False
+    errors.register(app)
+    app.before_request(_check)
+    app.after_request(_finish)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    return app
+
+
+async def _check() -> Response | None:
+    if request.method == "OPTIONS":
+        return cors.preflight()
+    if request.routing_exception is not None:
+        return None
+    if "\0" in request.path or any("\0" in value for values in request.args.lists() for value in values[1]):
+        raise InvalidError("the address must not contain a NUL byte")
+    _authorise()
+    return None
+
+
+def _authorise() -> None:
+    here = services()
+    rule = request.url_rule
+    minimum = roles.minimum(request.method, rule.rule) if rule is not None else roles.Role.ADMIN
+    g.subject = None
+    if minimum is roles.Role.PUBLIC or not here.settings.auth_enabled:
+        return
+    g.subject = bearer.subject_of(request.headers.get("Authorization"), here.operator_token)
+    if g.subject is None:
+        raise NotAuthenticatedError("not authenticated")
+    if not g.subject.may(minimum):
+        raise ForbiddenError("forbidden")
+
+
+async def _finish(response: Response) -> Response:
+    cors.allow(request, response)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if isinstance(request, BoundedRequest):
+        await request.body.let_it_end()
+    return response

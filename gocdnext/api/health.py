@@ -1,0 +1,66 @@
+"""`/healthz`, `/readyz`, `/version`, `/metrics`: public, text unless the client asks for JSON (contract-runs 10)."""
+
+from __future__ import annotations
+
+import gzip
+
+import trio
+from quart import Blueprint, Response, request
+
+import gocdnext
+from gocdnext.api import wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import JSON, answer, prefers, text
+from gocdnext.api.routing import route
+
+blueprint = Blueprint("health", __name__)
+
+READY_WITHIN = 5.0
+"""Seconds that the database may take to answer before the server counts as not ready."""
+
+
+@route(blueprint, "GET", "/healthz")
+async def healthz() -> Response:
+    """The process is up; asks nothing else."""
+    return _state("ok")
+
+
+@route(blueprint, "GET", "/readyz")
+async def readyz() -> Response:
+    """The database answers. Its migrations are done: the server listens only after them (design 3)."""
+    here = services()
+    if here.shutdown.is_set():
+        return answer(wire.Error(error="shutting down"), 503)
+    try:
+        await here.db.ping(READY_WITHIN)
+    except Exception as error:
+        return answer(wire.Error(error=f"db unavailable: {error}"), 503)
+    return _state("ready")
+
+
+@route(blueprint, "GET", "/version")
+async def version() -> Response:
+    """Which program this is; commit and date are those the build recorded, empty in a checkout."""
+    if prefers(request, (JSON,), "text/plain") is None:
+        return text(f"gocdnext-server {gocdnext.__version__}\n")
+    commit, date = getattr(gocdnext, "__commit__", ""), getattr(gocdnext, "__build_date__", "")
+    return answer(wire.Version(version=gocdnext.__version__, commit=commit, build_date=date))
+
+
+@route(blueprint, "GET", "/metrics")
+async def metrics() -> Response:
+    """Prometheus text, OpenMetrics when asked for, compressed when allowed."""
+    here = services()
+    body, content_type = await here.metrics.exposition(here.db, request.headers.get("Accept", ""))
+    response = Response(body, content_type=content_type)
+    if request.accept_encodings.quality("gzip") > 0:
+        response.set_data(await trio.to_thread.run_sync(gzip.compress, body, 4))
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers.add("Vary", "Accept-Encoding")
+    return response
+
+
+def _state(word: str) -> Response:
+    if prefers(request, (JSON,), "text/plain") is None:
+        return text(word)
+    return answer(wire.Health(status=word))

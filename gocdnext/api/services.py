@@ -1,0 +1,42 @@
+"""What the HTTP application is given to work with. Built by the server; frozen for the life of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import trio
+
+from gocdnext.projects.figures import Figures
+
+if TYPE_CHECKING:
+    from gocdnext.config import Settings
+    from gocdnext.db.pool import Database
+    from gocdnext.logs.hub import LogHub
+    from gocdnext.metrics import Metrics
+    from gocdnext.runs.service import RunService
+
+
+def utc_now() -> datetime:
+    """The wall clock of a running server."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Services:
+    """The rooms behind the routes. `shutdown` is set once, when the server begins to stop: every stream ends on it."""
+
+    db: Database
+    runs: RunService
+    hub: LogHub
+    settings: Settings
+    metrics: Metrics
+    shutdown: trio.Event
+    operator_token: str | None = None
+    """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""
+    figures: Figures = field(default_factory=Figures)
+    clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], UUID] = uuid4

@@ -1,0 +1,103 @@
+"""The table of commands, and the way in and out: what is imported when, and which exit code an ending has.
+
+Exit codes: 0 done, 1 the run or check failed, 2 usage, 3 cannot reach or not allowed, 130 interrupted.
+Only click is imported here: a command pays for its own libraries and for no other's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NamedTuple, NoReturn, cast
+
+import click
+
+from gocdnext import __version__
+
+
+class Entry(NamedTuple):
+    """A command that is imported when it is called."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = {
+    "serve": Entry("serve", "serve", "Run the server: database, scheduler, HTTP and agent ports."),
+    "agent": Entry("serve", "agent", "Run an agent, configured by GOCDNEXT_* variables."),
+    "apply": Entry("projects", "apply", "Create or update a project from the files in .gocdnext."),
+    "validate": Entry("validate", "validate", "Check pipeline files without a server."),
+    "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
+    "runs": Entry("runs", "runs", "List runs, newest first."),
+    "run": Entry("runs", "run", "Look at one run."),
+    "logs": Entry("logs", "logs", "Print the log of a run, or follow it."),
+    "cancel": Entry("runs", "cancel", "Cancel a run."),
+    "doctor": Entry("doctor", "doctor", "Check that this machine and the server are in order."),
+    "config": Entry("about", "config", "Show every setting of the server."),
+    "version": Entry("about", "version", "Show the version of this program and of the server."),
+    "completion": Entry("about", "completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are in COMMANDS; help and completion of names import none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"gocdnext.cli.{entry.module}")
+        return cast("click.Command", getattr(module, entry.attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[click.shell_completion.CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=COMMANDS[name].help) for name in COMMANDS if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="gocdnext", message="%(prog)s version %(version)s")
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """A CI/CD control plane in one file.
+
+    Commands talk to the server at --server, GOCDNEXT_SERVER_URL or http://localhost:8153, with the token in
+    GOCDNEXT_TOKEN or in the configuration file. Exit codes: 0 done, 1 the run or check failed, 2 usage,
+    3 cannot reach or not allowed.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The entry point. Ends the process with the exit code of the command."""
+    try:
+        code = program.main(args=arguments, prog_name="gocdnext", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo(err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): nobody to say anything to. Exit code as click's own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,181 @@
+"""Every setting of the server: one table of `GOCDNEXT_*` variables, one frozen value made from it.
+
+`python -m gocdnext.config` prints the table as the documentation page. Settings are read once, at start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gocdnext.errors import DomainError
+
+
+class ConfigError(DomainError):
+    """A variable has a value that cannot be meant; the message names it and says what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One row of the table. `default` is the text that the variable would have to hold."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+VARIABLES: Final = (
+    Variable(
+        "GOCDNEXT_STATE_DIR",
+        "path",
+        "",
+        "Everything the server keeps: database, keys, blobs. `serve --state` wins. Empty: `$STATE_DIRECTORY` under "
+        "systemd, `/var/lib/gocdnext` as root, else `~/.local/state/gocdnext`.",
+    ),
+    Variable(
+        "GOCDNEXT_HTTP_ADDR",
+        "host:port",
+        "127.0.0.1:8153",
+        "Where HTTP is served. `:8153` is every address. Authentication is on by default when it is not loopback.",
+    ),
+    Variable("GOCDNEXT_GRPC_ADDR", "host:port", "127.0.0.1:8154", "Where agents connect (cleartext HTTP/2)."),
+    Variable(
+        "GOCDNEXT_DATABASE_URL",
+        "url",
+        "",
+        "An external PostgreSQL (15 to 18) instead of the embedded one.",
+    ),
+    Variable(
+        "GOCDNEXT_PG_BINDIR",
+        "path",
+        "",
+        "Folder with `postgres` and `initdb` to use instead of the bundled ones.",
+    ),
+    Variable("GOCDNEXT_DATABASE_POOL", "number", "10", "Connections to the database, 2 to 100."),
+    Variable("GOCDNEXT_LOG_LEVEL", "word", "info", "debug, info, warn or error; anything else means info."),
+    Variable(
+        "GOCDNEXT_AUTH_ENABLED",
+        "true or false",
+        "",
+        "Empty: on exactly when HTTP is served beyond loopback. `false` switches it off, said explicitly.",
+    ),
+    Variable(
+        "GOCDNEXT_AGENT_REGISTRATION_TOKEN",
+        "secret",
+        "",
+        "Lets agents that present it register themselves. Empty: the random one in the state directory.",
+    ),
+    Variable(
+        "GOCDNEXT_PUBLIC_BASE",
+        "url",
+        "",
+        "The address people and providers reach this server by; used in links.",
+    ),
+    Variable(
+        "GOCDNEXT_LOG_MONTHS_AHEAD",
+        "number",
+        "3",
+        "Monthly partitions of log lines kept ready, 1 to 24.",
+    ),
+)
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one server process."""
+
+    state_dir: Path
+    http_addr: Address
+    grpc_addr: Address
+    database_url: str | None
+    pg_bindir: Path | None
+    pool_size: int
+    log_level: str
+    auth_enabled: bool
+    agent_registration_token: str | None
+    public_base: str
+    log_months_ahead: int
+
+
+def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = None) -> Settings:
+    """The settings that `environ` describes; an empty variable counts as unset. Raises ConfigError."""
+    read = _Reader(environ)
+    http_addr = read.address("GOCDNEXT_HTTP_ADDR")
+    return Settings(
+        state_dir=state_dir or _state_dir(read, environ),
+        http_addr=http_addr,
+        grpc_addr=read.address("GOCDNEXT_GRPC_ADDR"),
+        database_url=read.text("GOCDNEXT_DATABASE_URL") or None,
+        pg_bindir=Path(bindir) if (bindir := read.text("GOCDNEXT_PG_BINDIR")) else None,
+        pool_size=read.number("GOCDNEXT_DATABASE_POOL", 2, 100),
+        log_level=read.text("GOCDNEXT_LOG_LEVEL").lower(),
+        auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
+        agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
+        public_base=read.text("GOCDNEXT_PUBLIC_BASE").rstrip("/"),
+        log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on `host` can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def format_address(address: Address) -> str:
+    """`host:port`, with brackets around an IPv6 host."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._defaults = {variable.name: variable.default for variable in VARIABLES}
+
+    def text(self, name: str) -> str:
+        return self._environ.get(name, "").strip() or self._defaults[name]
+
+    def number(self, name: str, low: int, high: int) -> int:
+        value = self.text(name)
+        if not value.isascii() or not value.isdigit() or not low <= int(value[:9]) <= high:
+            raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+        return int(value)
+
+    def switch(self, name: str, *, unset: bool) -> bool:
+        value = self.text(name).lower()
+        if not value:
+            return unset
+        if value not in ("true", "false"):
+            raise ConfigError(f"{name}={value!r}: expected true or false")
+        return value == "true"
+
+    def address(self, name: str) -> Address:
+        value = self.text(name)
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+            raise ConfigError(f"{name}={value!r}: expected host:port, for example 127.0.0.1:8153 or :8153")
+        return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _state_dir(read: _Reader, environ: Mapping[str, str]) -> Path:
+    said = read.text("GOCDNEXT_STATE_DIR") or environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if said:
+        return Path(said)
+    if os.geteuid() == 0:
+        return Path("/var/lib/gocdnext")
+    home = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
+    if not home:
+        raise ConfigError("no state directory: HOME is not set; say `serve --state DIR` or set GOCDNEXT_STATE_DIR")
+    return Path(home) / "gocdnext"

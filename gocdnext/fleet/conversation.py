@@ -1,0 +1,144 @@
+"""Connect: the life of one agent stream, from ready to offline (protocol-agent 1.6, 2.3). asyncio side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import grpclib.server
+import structlog
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Database, DatabaseUnavailableError
+from gocdnext.fleet.ports import FleetMetrics, Runs
+from gocdnext.fleet.receive import Receiver
+from gocdnext.fleet.registry import Registry
+from gocdnext.fleet.session import Session
+from gocdnext.fleet.wire import messages_of
+from gocdnext.logs.ingest import LogIngest, LogWriter
+
+FAREWELL_SECONDS = 5.0
+"""Bound of what is done after a stream ended: its last lines, its row."""
+
+Stream = grpclib.server.Stream[Any, Any]
+_SQL = queries.load("fleet")
+_log = structlog.get_logger(__name__)
+
+
+class Conversations:
+    """The open streams of this server and what remains to be done after those that ended."""
+
+    def __init__(
+        self,
+        db: Database,
+        runs: Runs,
+        registry: Registry,
+        ingest: LogIngest,
+        metrics: FleetMetrics,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._runs = runs
+        self._registry = registry
+        self._ingest = ingest
+        self._metrics = metrics
+        self._clock = clock
+        self._open: set[asyncio.Task[Any]] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
+        self.stopping = False
+        """Set when the server stops: agents stay `online`, because they come back to the next server."""
+
+    async def hold(self, session: Session, stream: Stream) -> None:
+        """Talks with a claimed session until its stream ends. Raises GRPCError when it does not end with OK."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        started, drained = time.monotonic(), False
+        log = self._ingest.writer(session.agent_id)
+        # The writer outlives the stream: lines that were received are stored even when the agent has vanished.
+        writing = asyncio.create_task(log.run())
+        try:
+            await stream.send_initial_metadata()
+            self._registry.make_ready(session)
+            await self._talk(session, stream, log, writing)
+            drained = not session.held
+        finally:
+            if session.draining:
+                self._metrics.agent_drained("clean" if drained else "abandoned", time.monotonic() - started)
+            self._registry.remove(session)
+            farewell = asyncio.create_task(self._farewell(session, log, writing))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+            self._open.discard(task)
+
+    async def stop(self, within: float) -> None:
+        """Waits up to `within` seconds for streams that were told to end, and cancels what is left then."""
+        deadline = asyncio.get_running_loop().time() + within
+        for tasks in (self._open, self._farewells):
+            left = deadline - asyncio.get_running_loop().time()
+            if tasks:
+                await asyncio.wait(tuple(tasks), timeout=max(left, 0.0))
+        leftover = self._open | self._farewells
+        for task in leftover:
+            task.cancel()
+        if leftover:
+            await asyncio.wait(leftover, timeout=1.0)
+
+    async def _talk(self, session: Session, stream: Stream, log: LogWriter, writing: asyncio.Task[None]) -> None:
+        """Receives and sends until one of them is over, the writer fails, or the session is ended from elsewhere."""
+        receiver = Receiver(
+            session, log, self._runs, self._metrics, clock=self._clock, finished=self._registry.finished
+        )
+        receiving = asyncio.create_task(receiver.run(messages_of(stream)))
+        sending = asyncio.create_task(_send(session, stream))
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        session.on_end = lambda: None if ended.done() else ended.set_result(None)
+        try:
+            if session.ending is None:
+                await asyncio.wait({receiving, sending, writing, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if session.ending is not None:
+                raise GRPCError(*session.ending)
+            # A broken sender or writer raises here; a receiver that is done got the agent's half-close.
+            for task in (writing, sending, receiving):
+                if task.done():
+                    task.result()
+        finally:
+            session.on_end = None
+            ended.cancel()
+            for task in (receiving, sending):
+                task.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+
+    async def _farewell(self, session: Session, log: LogWriter, writing: asyncio.Task[None]) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    if not session.superseded and not writing.done():
+                        await log.flush()
+        finally:
+            writing.cancel()
+        if session.superseded or self.stopping:
+            return
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._db.aio_run(
+                    lambda conn: conn.execute(_SQL.mark_offline, session.agent_id, session.generation)
+                )
+        except (DatabaseUnavailableError, TimeoutError) as error:
+            # The reaper goes by `last_seen_at` and needs no help.
+            _log.warning("agent not marked offline", agent=session.name, error=str(error))
+        else:
+            _log.info("agent offline", agent=session.name, generation=session.generation)
+
+
+async def _send(session: Session, stream: Stream) -> None:
+    # A stream that broke is noticed by the call itself, which is cancelled with it.
+    with contextlib.suppress(StreamTerminatedError):
+        while True:
+            await stream.send_message(await session.outbox.next())

@@ -1,0 +1,38 @@
+"""What the fleet asks of other rooms, as protocols: the run service and the metrics. No I/O here."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+from gocdnext.logs.ingest import LogMetrics
+from gocdnext.runs.service import JobReport
+
+
+class Runs(Protocol):
+    """The part of `runs.service.RunService` that agents cause. trio functions; all raise DatabaseUnavailableError."""
+
+    async def complete(self, report: JobReport) -> bool:
+        """Stores a result; False when it is stale or a duplicate and nothing changed."""
+
+    async def reclaim(self, agent_id: UUID) -> None:
+        """Requeues or fails the running jobs of an agent that registered again."""
+
+    async def pending_cancels(self, agent_id: UUID) -> list[tuple[UUID, UUID]]:
+        """(run, job) of the agent's running jobs that were told to stop."""
+
+
+class FleetMetrics(LogMetrics, Protocol):
+    """What is counted here; the gauges are read from the registry when they are asked for."""
+
+    def rpc_started(self, method: str) -> None:
+        """`gocdnext_grpc_server_started_total{grpc_method}`; the method's bare name."""
+
+    def rpc_handled(self, method: str, code: str) -> None:
+        """`gocdnext_grpc_server_handled_total{grpc_method,code}`; codes as grpc-go writes them."""
+
+    def agent_drained(self, outcome: str, seconds: float) -> None:
+        """`gocdnext_agent_drain_total{outcome}` and its histogram; `clean` or `abandoned`."""
+
+    def result_invalid(self, kind: str) -> None:
+        """`gocdnext_job_result_validation_failed_total{kind}`; `artifacts` or `outputs`."""

@@ -1,0 +1,1 @@
+"""Log lines: taking them in, live fan-out to readers, and the reading of windows and whole logs."""

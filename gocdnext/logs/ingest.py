@@ -1,0 +1,217 @@
+"""Taking in the log lines of agents, on the asyncio side: one writer per session, one statement per batch.
+
+A writer writes at once when nothing is in flight and gathers while a write is under way, so an idle system is quick
+and a busy one writes large batches. Nothing is dropped for want of room: a full buffer makes the receiver stop reading,
+and HTTP/2 flow control makes the agent wait. Dropped, and counted, is only what belongs to no attempt any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+import tenacity
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
+from gocdnext.logs.frames import Line, chunks
+from gocdnext.logs.hub import LogHub
+
+BUFFER_LINES = 4096
+BUFFER_BYTES = 16 * 1024 * 1024
+BATCH_LINES = 2000
+BATCH_BYTES = 4 * 1024 * 1024
+MAX_WRITES = 4
+"""Batches written at a time by all sessions together: agents that log much leave connections for everybody else."""
+TEXT_CHARS = 1024 * 1024
+"""Longest text of one line; what is beyond is cut and said so at its end. Agents split lines well before that."""
+STREAM_CHARS = 32
+CLOCK_SKEW_MICROS = 24 * 3600 * 1_000_000
+"""A line whose time is further than this from the server's gets the server's time."""
+
+_CUT = " [cut: the line is longer than 1 MiB]"
+_LINE_OVERHEAD = 64
+"""Bytes that a line costs beside its text, so that empty lines are bounded too."""
+_SQL = queries.load("logs")
+_log = structlog.get_logger(__name__)
+
+
+class LogMetrics(Protocol):
+    """What is counted here."""
+
+    def log_lines_dropped(self, reason: str, count: int) -> None:
+        """`gocdnext_log_lines_dropped_total{reason}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The attempt that lines belong to."""
+
+    run_id: UUID
+    job_id: UUID
+    attempt: int
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Lines of one attempt, as the columns of the statement."""
+
+    target: Target
+    seqs: list[int] = field(default_factory=list)
+    micros: list[int] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def lines(self, before: int) -> Iterator[Line]:
+        """The lines with the cursors that they were stored under."""
+        job_id = itertools.repeat(str(self.target.job_id))
+        return map(Line, itertools.count(before + 1), job_id, self.seqs, self.micros, self.streams, self.texts)
+
+
+class LogIngest:
+    """What all writers of this server share."""
+
+    def __init__(self, db: Database, hub: LogHub, metrics: LogMetrics) -> None:
+        self.db = db
+        self.writes = asyncio.Semaphore(MAX_WRITES)
+        self.hub = hub
+        self.metrics = metrics
+
+    def writer(self, agent_id: UUID) -> LogWriter:
+        """A writer for one session of this agent; its owner runs `LogWriter.run`."""
+        return LogWriter(self, agent_id)
+
+
+class LogWriter:
+    """The buffer and the single writer of one session. asyncio side only."""
+
+    def __init__(self, ingest: LogIngest, agent_id: UUID) -> None:
+        self._ingest = ingest
+        self._agent_id = agent_id
+        self._open: dict[Target, _Batch] = {}
+        self._closed: list[_Batch] = []
+        self._work = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._lines = 0
+        self._bytes = 0
+        self._added = 0
+        self._done = 0
+
+    def add(self, target: Target, seq: int, micros: int, stream: str, text: str, now: int) -> None:
+        """Takes one line. `micros` (0 when the agent sent none) and `now` are microseconds since 1970."""
+        batch = self._open.get(target)
+        if batch is None:
+            batch = self._open[target] = _Batch(target)
+            self._work.set()
+        if "\0" in text:
+            text = text.replace("\0", "")
+        if len(text) > TEXT_CHARS:
+            text = text[:TEXT_CHARS] + _CUT
+        if stream != "stdout" and stream != "stderr":
+            stream = stream.replace("\0", "")[:STREAM_CHARS]
+        batch.seqs.append(seq)
+        batch.micros.append(micros if -CLOCK_SKEW_MICROS < micros - now < CLOCK_SKEW_MICROS else now)
+        batch.streams.append(stream)
+        batch.texts.append(text)
+        size = len(text) + _LINE_OVERHEAD
+        batch.size += size
+        self._bytes += size
+        self._lines += 1
+        self._added += 1
+        if len(batch.seqs) >= BATCH_LINES or batch.size >= BATCH_BYTES:
+            self._closed.append(batch)
+            del self._open[target]
+
+    @property
+    def full(self) -> bool:
+        """Whether the caller must wait for `room` before the next `add`."""
+        return self._lines >= BUFFER_LINES or self._bytes >= BUFFER_BYTES
+
+    async def room(self) -> None:
+        """Waits until the buffer is not full. Needs a running writer."""
+        while self.full:
+            await self._next_progress()
+
+    async def flush(self) -> None:
+        """The barrier before a result: all lines added so far are stored or dropped then. Needs a running writer."""
+        target = self._added
+        while self._done < target:
+            await self._next_progress()
+
+    async def run(self) -> None:
+        """Writes until cancelled; lines that are still buffered then are lost."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while batches := self._take():
+                for batch in batches:
+                    await self._store(batch)
+                    self._lines -= len(batch.seqs)
+                    self._bytes -= batch.size
+                    self._done += len(batch.seqs)
+                    self._progress.set()
+
+    def _take(self) -> list[_Batch]:
+        # Closed ones first: lines of one attempt are stored in the order they came.
+        batches = [*self._closed, *self._open.values()]
+        self._closed.clear()
+        self._open.clear()
+        return batches
+
+    async def _next_progress(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    async def _store(self, batch: _Batch) -> None:
+        row = None
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(DatabaseUnavailableError),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5.0),
+            before_sleep=_say_waiting,
+            sleep=asyncio.sleep,
+        ):
+            with attempt:
+                async with self._ingest.writes:
+                    row = await self._ingest.db.aio_run(lambda conn: self._insert(conn, batch))
+        count = len(batch.seqs)
+        if row is None:
+            self._ingest.metrics.log_lines_dropped("snapshot_stale", count)
+            return
+        before, stored = row
+        self._publish(batch, before, complete=stored == count)
+
+    async def _insert(self, conn: Connection, batch: _Batch) -> tuple[int, int] | None:
+        target = batch.target
+        row = await conn.fetchrow(
+            _SQL.insert_lines,
+            target.job_id,
+            self._agent_id,
+            target.attempt,
+            batch.seqs,
+            batch.micros,
+            batch.streams,
+            batch.texts,
+        )
+        return None if row is None else (row["before"], row["stored"])
+
+    def _publish(self, batch: _Batch, before: int, *, complete: bool) -> None:
+        hub, run_id = self._ingest.hub, batch.target.run_id
+        if not hub.is_read(run_id):
+            return
+        last = before + len(batch.seqs)
+        if complete:
+            hub.publish(run_id, before + 1, last, chunks(before, batch.lines(before)))
+        else:
+            # Some lines were there already, under other cursors: the table knows which.
+            hub.advance(run_id, last)
+
+
+def _say_waiting(attempt: tenacity.RetryCallState) -> None:
+    if attempt.attempt_number == 1:
+        _log.warning("log lines wait for the database")

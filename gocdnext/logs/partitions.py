@@ -1,0 +1,18 @@
+"""Monthly partitions of the log table: made ahead of time, so that a new month never waits for one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Database
+
+MONTHS_AHEAD = 3
+
+_SQL = queries.load("logs")
+
+
+async def ensure(db: Database, now: datetime, months: int = MONTHS_AHEAD) -> int:
+    """Makes the partitions from the month of `now` on; returns how many were new. Raises DatabaseUnavailableError."""
+    made: int = await db.fetchval(_SQL.ensure_partitions, now, months)
+    return made

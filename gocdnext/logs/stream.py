@@ -1,0 +1,75 @@
+"""The live log of one run as a stream of server-sent events, to the letter of contract-runs 3.4.
+
+Knows nothing of HTTP. Holds no database connection while it waits, and no lines while its reader is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import trio
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Database, DatabaseUnavailableError
+from gocdnext.logs import frames
+from gocdnext.logs.hub import LogHub
+
+KEEPALIVE_SECONDS = 15.0
+PAGE_LINES = 1000
+"""Lines read from the table at a time by a reader that is behind. Long lines make a page large, so it is not larger."""
+
+_SQL = queries.load("logs")
+
+
+def parse_last_event_id(value: str | None) -> int | None:
+    """The cursor of a `Last-Event-ID`; None when it is absent, or not a non-negative integer and counts as absent."""
+    if value is None or not (value.isascii() and value.isdigit()) or len(value) > 18:
+        return None
+    return int(value)
+
+
+async def stream(
+    hub: LogHub, db: Database, run_id: UUID, last_event_id: int | None, shutdown: trio.Event
+) -> AsyncIterator[bytes]:
+    """`: ready`, the stored lines after `last_event_id` (none: only new lines), then lines as they are committed.
+
+    Yields pieces of whole frames. Ends after `event: end` when the run is finished and all its lines were sent; without
+    it when `shutdown` is set, the run is unknown, or the database is away: clients come back with their last id.
+    Wants `hub.run(db, shutdown)` to be running. Close it promptly when the client has gone (`aclosing`).
+    """
+    with hub.subscribe(run_id) as watch:
+        yield frames.READY
+        next_keepalive = trio.current_time() + KEEPALIVE_SECONDS
+        try:
+            rows = await db.fetch(_SQL.run_states, [run_id])
+            if not rows:
+                return
+            newest: int = rows[0]["last"]
+            hub.observe(run_id, rows[0]["status"], newest, rows[0]["busy"])
+            # A cursor from beyond the newest line must not hide the lines that come.
+            cursor = newest if last_event_id is None else min(last_event_id, newest)
+            while not shutdown.is_set():
+                if trio.current_time() >= next_keepalive:
+                    next_keepalive += KEEPALIVE_SECONDS
+                    yield frames.KEEPALIVE
+                elif (chunk := watch.chunk_after(cursor)) is not None:
+                    cursor = chunk.last
+                    yield chunk.data
+                elif cursor < watch.edge:
+                    edge = watch.edge
+                    page = await db.fetch(_SQL.lines_after, run_id, cursor, edge, PAGE_LINES)
+                    for chunk in frames.chunks(cursor, (frames.Line(*row.values()) for row in page)):
+                        cursor = chunk.last
+                        yield chunk.data
+                    if len(page) < PAGE_LINES:
+                        # What is missing up to the edge was a duplicate, or wiped by a rerun.
+                        cursor = edge
+                elif watch.ended is not None:
+                    yield frames.end(str(run_id), watch.ended)
+                    return
+                else:
+                    with trio.move_on_at(next_keepalive):
+                        await watch.wait()
+        except DatabaseUnavailableError:
+            return

@@ -1,0 +1,1 @@
+"""Materials: what pipelines wait for, how a repository is asked, what starts a run."""

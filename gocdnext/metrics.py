@@ -1,0 +1,175 @@
+"""Prometheus metrics of the server (contract-runs 10.1). Other rooms report through plain methods.
+
+Gauges that only the database knows are read by one statement when somebody scrapes, at most once every few seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from uuid import UUID
+
+import trio
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Database, DatabaseUnavailableError
+from gocdnext.runs.ports import Slot
+
+DURATION_BUCKETS = (
+    0.005,
+    0.0109,
+    0.0238,
+    0.0519,
+    0.1131,
+    0.2466,
+    0.5378,
+    1.1729,
+    2.5578,
+    5.578,
+    12.1644,
+    26.5279,
+    57.8516,
+    126.1616,
+    275.1308,
+    600,
+)
+"""Seconds; 16 buckets, geometric from 0.005 to 600."""
+RPCS = (
+    "Register",
+    "Connect",
+    "RequestCacheGet",
+    "RequestCachePut",
+    "MarkCacheReady",
+    "RequestArtifactUpload",
+)
+QUEUE_STATES = ("queued", "pending", "dispatchable")
+FRESH = 2.0
+"""Seconds that a reading of the queue is served from memory: several scrapers cost one statement."""
+
+_SQL = queries.load("runs_read")
+
+
+def rpc_label(method: str) -> str:
+    """The value of `grpc_method` for an RPC of the agent service."""
+    return f"/gocdnext.v1.AgentService/{method}"
+
+
+class Metrics:
+    """The registry and the events that feed it. All methods are immediate; labels of pipelines and projects are ids."""
+
+    def __init__(self, sessions: Callable[[], Iterable[Slot]] = tuple) -> None:
+        """`sessions` are the ready agent sessions of this process, asked at every scrape."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._sessions = sessions
+        self.registry = registry = CollectorRegistry()
+        self._scheduled = Counter(
+            "gocdnext_jobs_scheduled", "Jobs handed to an agent", ("pipeline", "project"), registry=registry
+        )
+        self._running = Gauge("gocdnext_jobs_running", "Jobs that agents run for this process", registry=registry)
+        self._duration = Histogram(
+            "gocdnext_job_duration_seconds",
+            "From start to end of a job",
+            ("pipeline", "project", "status"),
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self._started = Counter("gocdnext_grpc_server_started", "RPCs begun", ("grpc_method",), registry=registry)
+        self._handled = Counter(
+            "gocdnext_grpc_server_handled", "RPCs ended", ("grpc_method", "code"), registry=registry
+        )
+        self._depth = Gauge(
+            "gocdnext_queue_depth",
+            "Runs and jobs that wait; both labels carry the same value",
+            ("stage", "stage_status"),
+            registry=registry,
+        )
+        for method in RPCS:
+            self._started.labels(rpc_label(method))
+            self._handled.labels(rpc_label(method), "OK")
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        registry.register(_AtScrape(lambda: self._sessions()))
+        self._read_at = float("-inf")
+        self._reading = trio.Lock()
+
+    def watch(self, sessions: Callable[[], Iterable[Slot]]) -> None:
+        """Says where the ready sessions are to be found, once the fleet exists."""
+        self._sessions = sessions
+
+    def job_scheduled(self, pipeline_id: UUID, project_id: UUID) -> None:
+        """A job was handed to an agent (not a lost race)."""
+        self._scheduled.labels(str(pipeline_id), str(project_id)).inc()
+        self._running.inc()
+
+    def job_left(self) -> None:
+        """A job that was handed out is no longer with its agent, however it ended."""
+        self._running.dec()
+
+    def job_ended(self, pipeline_id: UUID, project_id: UUID, status: str, seconds: float) -> None:
+        """A job reached a terminal status, `seconds` after it had started."""
+        known = status if status in ("success", "failed", "canceled", "skipped") else "unknown"
+        self._duration.labels(str(pipeline_id), str(project_id), known).observe(seconds)
+
+    def rpc_started(self, method: str) -> None:
+        """An RPC of the agent service began; `method` is its bare name."""
+        self._started.labels(rpc_label(method)).inc()
+
+    def rpc_handled(self, method: str, code: str) -> None:
+        """An RPC ended with a gRPC status such as `OK` or `Canceled`."""
+        self._handled.labels(rpc_label(method), code).inc()
+
+    async def exposition(self, db: Database, accept: str) -> tuple[bytes, str]:
+        """What `/metrics` answers and its content type. Without a database the queue gauges are absent, only they."""
+        await self._read_queue(db)
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+    async def _read_queue(self, db: Database) -> None:
+        async with self._reading:
+            now = trio.current_time()
+            if now - self._read_at < FRESH:
+                return
+            try:
+                row = await db.fetchrow(_SQL.queue_depth)
+            except DatabaseUnavailableError:
+                self._depth.clear()
+                return
+            assert row is not None
+            for state in QUEUE_STATES:
+                self._depth.labels(state, state).set(row[state])
+            self._read_at = now
+
+
+class _AtScrape:
+    """Values that are asked for, not counted: the ready sessions, threads and tasks."""
+
+    def __init__(self, sessions: Callable[[], Iterable[Slot]]) -> None:
+        self._sessions = sessions
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        slots = tuple(self._sessions())
+        yield GaugeMetricFamily("gocdnext_agents_online", "Ready agent sessions of this process", len(slots))
+        running = GaugeMetricFamily("gocdnext_agent_jobs_running", "Jobs an agent runs", labels=("agent",))
+        capacity = GaugeMetricFamily("gocdnext_agent_capacity", "Jobs an agent can run at once", labels=("agent",))
+        for slot in slots:
+            running.add_metric((str(slot.agent_id),), slot.capacity - slot.free)
+            capacity.add_metric((str(slot.agent_id),), slot.capacity)
+        yield running
+        yield capacity
+        yield GaugeMetricFamily("go_threads", "Threads of the process", threading.active_count())
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield GaugeMetricFamily("go_goroutines", "Tasks of the process", tasks)

@@ -1,0 +1,1 @@
+"""Projects: apply, and reading projects, runs and agents for people."""

@@ -1,0 +1,168 @@
+"""Apply: a set of pipeline files becomes a project (contract-runs 2.4, spec-pipelines 6).
+
+Order of checks as in the contract; the first failure wins and nothing is stored. The transaction is in `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import trio
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Database
+from gocdnext.errors import InvalidError, UnprocessableError, UpstreamError
+from gocdnext.materials import git
+from gocdnext.pipeline import ParsedFile, PipelineError, Problem, check_set, parse_files
+from gocdnext.pipeline.fingerprints import normal_git_url
+from gocdnext.projects import limits, supported
+from gocdnext.projects.request import ApplyRequest, ScmSource, SourceText
+from gocdnext.projects.store import PipelineFile, Source, Stored, Wanted, store
+
+PROVIDERS = ("github", "gitlab", "bitbucket", "manual")
+DEFAULT_BRANCH = "main"
+DEFAULT_FOLDER = ".gocdnext"
+MAX_TOLD = 20
+"""Problems of files that one answer lists."""
+
+_SQL = queries.load("projects")
+_UNDERSTOOD = frozenset({"name_reserved", "deploy_target"})
+"""Kinds of problems that are no mistake in a file: it is understood and refused (422)."""
+_PARSING = trio.CapacityLimiter(1)
+"""Reading YAML is work for one core; a second apply waits for the first, the server does not wait for either."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What was stored, and what the caller should know."""
+
+    stored: Stored
+    warnings: tuple[str, ...]
+
+
+async def apply(db: Database, request: ApplyRequest, *, now: datetime, new_id: Callable[[], UUID]) -> ApplyResult:
+    """Makes the project what the request says. Raises InvalidError, UnprocessableError, UpstreamError."""
+    files = await _parsed(request.files)
+    source = None if request.scm_source is None else _source(request.scm_source)
+    warnings = list(request.warnings)
+    if source is not None and not files:
+        files = await _fetched(db, request, source, warnings)
+    _check(files)
+    for entry in files:
+        warnings.extend(supported.not_yet(entry.pipeline))
+    wanted = Wanted(
+        slug=request.slug,
+        name=request.name,
+        description=request.description,
+        config_repo=request.config_repo,
+        config_path=request.config_path,
+        pipelines=files,
+        source=source,
+    )
+    stored = await db.transaction(lambda conn: store(conn, wanted, now, new_id))
+    return ApplyResult(stored, tuple(dict.fromkeys(warnings)))
+
+
+async def _parsed(files: Sequence[SourceText]) -> tuple[PipelineFile, ...]:
+    """The pipelines of the files, in their order. Raises InvalidError with file and line, UnprocessableError."""
+    if not files:
+        return ()
+    try:
+        parsed, refusals = await trio.to_thread.run_sync(_parse, files, limiter=_PARSING)
+    except PipelineError as error:
+        raise InvalidError(_told(error.problems)) from None
+    if refusals:
+        understood = all(problem.kind in _UNDERSTOOD for problem in refusals)
+        raise (UnprocessableError if understood else InvalidError)(_told(refusals))
+    places = {name: place for place, (name, _) in enumerate(files)}
+    parsed.sort(key=lambda file: places[file.filename])
+    return tuple(PipelineFile(file.pipeline, file.filename, file.source) for file in parsed)
+
+
+def _parse(files: Sequence[SourceText]) -> tuple[list[ParsedFile], list[Problem]]:
+    parsed = parse_files(files)
+    return parsed, check_set(parsed)
+
+
+def _told(problems: Sequence[Problem]) -> str:
+    told = [str(problem) for problem in problems[:MAX_TOLD]]
+    more = len(problems) - len(told)
+    return "\n".join([*told, f"and {more} more problems"] if more else told)
+
+
+def _source(given: ScmSource) -> Source:
+    """The repository to bind. Raises InvalidError, UnprocessableError."""
+    if not given.url.strip() or not given.provider.strip():
+        raise InvalidError("scm_source.url and scm_source.provider are required")
+    url = given.url.strip()
+    branch = given.default_branch.strip() or DEFAULT_BRANCH
+    try:
+        git.check_url(url)
+        git.check_branch(branch)
+    except git.GitError as error:
+        raise InvalidError(f"scm_source: {error}") from None
+    if git.has_credentials(url):
+        raise InvalidError(
+            "scm_source.url must not contain a user name or password: it is shown to every viewer of the project"
+        )
+    if given.provider not in PROVIDERS:
+        raise UnprocessableError(
+            f"scm_source.provider {given.provider[:40]!r} is not known: use one of {', '.join(PROVIDERS)}"
+        )
+    if given.webhook_secret:
+        raise UnprocessableError(
+            "scm_source.webhook_secret cannot be kept: this version stores no secrets and receives no webhooks; "
+            "leave it out and start runs with a trigger"
+        )
+    return Source(given.provider, normal_git_url(url), url, branch, given.auth_ref)
+
+
+async def _fetched(
+    db: Database, request: ApplyRequest, source: Source, warnings: list[str]
+) -> tuple[PipelineFile, ...]:
+    """The files of the folder at the head of the default branch. Raises UpstreamError, UnprocessableError."""
+    path = request.config_path
+    if not path:
+        row = await db.fetchrow(_SQL.bound_source, request.slug)
+        path = DEFAULT_FOLDER if row is None else row["config_path"]
+    try:
+        found = await git.folder(source.clone_url, source.default_branch, path, _is_yaml)
+    except git.FolderMissingError as error:
+        warnings.append(f"{error}: the project has no pipelines")
+        return ()
+    except git.GitError as error:
+        where = git.without_credentials(source.clone_url)
+        raise UpstreamError(f"fetch {path}/ from repo: {where}, branch {source.default_branch!r}: {error}") from None
+    if not found:
+        warnings.append(f"the folder {path!r} of the repository has no YAML files: the project has no pipelines")
+    try:
+        return await _parsed([_text(file) for file in found])
+    except (InvalidError, UnprocessableError) as error:
+        raise UnprocessableError(f"parse remote {path}/: {error}") from None
+
+
+def _is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _text(file: git.RemoteFile) -> SourceText:
+    try:
+        content = file.content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"{file.name}: not UTF-8 at byte {error.start}") from None
+    if "\0" in content:
+        raise InvalidError(f"{file.name}: the file contains a NUL byte")
+    return SourceText(file.name, content)
+
+
+def _check(files: tuple[PipelineFile, ...]) -> None:
+    """What this version cannot store or run. Raises InvalidError, UnprocessableError."""
+    for entry in files:
+        if found := limits.unstorable(entry.pipeline):
+            raise InvalidError(f"{entry.file}: {found}")
+    refused = [f"{entry.file}: {reason}" for entry in files for reason in supported.refused(entry.pipeline)]
+    if refused:
+        raise UnprocessableError("\n".join(refused[:MAX_TOLD]))

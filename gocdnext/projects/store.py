@@ -1,0 +1,216 @@
+"""An apply in the database: one transaction makes the stored project what was asked (contract-runs 2.4, step 8).
+
+Asyncio code on one raw connection. Ids are kept: pipelines by name, materials by fingerprint. Decides nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Connection
+from gocdnext.pipeline import model
+from gocdnext.pipeline.identity import material_id
+from gocdnext.pipeline.implicit import with_implicit_material
+from gocdnext.pipeline.model import Pipeline
+
+_SQL = queries.load("projects")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFile:
+    """A pipeline that was read, and the text it was read from."""
+
+    pipeline: Pipeline
+    file: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The repository to bind: `url` in the normal form, `clone_url` as it was given."""
+
+    provider: str
+    url: str
+    clone_url: str
+    default_branch: str
+    auth_ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the project is to be after the apply."""
+
+    slug: str
+    name: str
+    description: str
+    config_repo: str
+    config_path: str
+    pipelines: tuple[PipelineFile, ...]
+    source: Source | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPipeline:
+    """What happened to one pipeline."""
+
+    id: UUID
+    name: str
+    created: bool
+    materials_added: int
+    materials_removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """The repository that was bound by this apply."""
+
+    id: UUID
+    provider: str
+    clone_url: str
+    default_branch: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What happened to the project."""
+
+    project_id: UUID
+    created: bool
+    pipelines: tuple[StoredPipeline, ...]
+    removed: tuple[str, ...]
+    source: StoredSource | None
+
+
+async def store(conn: Connection, wanted: Wanted, now: datetime, new_id: Callable[[], UUID]) -> Stored:
+    """Brings the project to `wanted` inside the caller's transaction, whatever it was before."""
+    project = await conn.fetchrow(
+        _SQL.upsert_project,
+        new_id(),
+        wanted.slug,
+        wanted.name,
+        wanted.description or None,
+        wanted.config_path,
+        now,
+    )
+    assert project is not None
+    project_id: UUID = project["id"]
+    source = await _bind(conn, project_id, wanted.source, now, new_id)
+    # The rest of the transaction is alone with this project: the upsert holds its row.
+    existing = {row["name"]: row for row in await conn.fetch(_SQL.stored_pipelines, project_id)}
+    changes = _Changes(now, new_id)
+    for entry in wanted.pipelines:
+        effective = entry.pipeline
+        if source is not None:
+            effective = with_implicit_material(effective, source["clone_url"], source["default_branch"])
+        changes.take(entry, effective, existing.get(effective.name))
+    names = {entry.pipeline.name for entry in wanted.pipelines}
+    removed = [row for name, row in existing.items() if name not in names]
+    if removed:
+        await conn.execute(_SQL.delete_pipelines, [row["id"] for row in removed])
+    await changes.write(conn, project_id, wanted.config_repo)
+    return Stored(
+        project_id=project_id,
+        created=project["created"],
+        pipelines=tuple(changes.stored),
+        removed=tuple(row["name"] for row in removed),
+        source=_stored_source(source) if wanted.source is not None and source is not None else None,
+    )
+
+
+async def _bind(
+    conn: Connection, project_id: UUID, source: Source | None, now: datetime, new_id: Callable[[], UUID]
+) -> asyncpg.Record | None:
+    """Binds the repository that was sent; without one, the repository that is bound already."""
+    if source is None:
+        return await conn.fetchrow(_SQL.scm_source_of_project, project_id)
+    return await conn.fetchrow(
+        _SQL.upsert_scm_source,
+        new_id(),
+        project_id,
+        source.provider,
+        source.url,
+        source.clone_url,
+        source.default_branch,
+        source.auth_ref,
+        now,
+    )
+
+
+def _stored_source(row: asyncpg.Record) -> StoredSource:
+    return StoredSource(row["id"], row["provider"], row["clone_url"], row["default_branch"], row["created"])
+
+
+class _Changes:
+    """Collects rows, so that all pipelines together are a handful of statements."""
+
+    def __init__(self, now: datetime, new_id: Callable[[], UUID]) -> None:
+        self._now = now
+        self._new_id = new_id
+        self.stored: list[StoredPipeline] = []
+        self._new: list[tuple[UUID, str, UUID, str, str]] = []
+        self._kept: list[tuple[UUID, str, UUID | None, str]] = []
+        self._definitions: list[tuple[UUID, UUID, int, str]] = []
+        self._materials: list[tuple[UUID, UUID, str, str, Any]] = []
+        self._gone: list[UUID] = []
+
+    def take(self, entry: PipelineFile, effective: Pipeline, row: asyncpg.Record | None) -> None:
+        """One wanted pipeline and what is stored under its name."""
+        pipeline_id = self._new_id() if row is None else row["id"]
+        changed = row is None or _decoded(row["definition"]) != effective
+        definition_id = self._new_id() if changed else None
+        if definition_id is not None:
+            version = 1 if row is None else row["definition_version"] + 1
+            self._definitions.append((definition_id, pipeline_id, version, model.encode(effective).decode()))
+        if row is None:
+            assert definition_id is not None
+            self._new.append((pipeline_id, effective.name, definition_id, entry.source, entry.file))
+        else:
+            self._kept.append((pipeline_id, entry.source, definition_id, entry.file))
+        added, removed = self._take_materials(pipeline_id, effective, {} if row is None else row["materials"] or {})
+        self.stored.append(StoredPipeline(pipeline_id, effective.name, row is None, added, removed))
+
+    def _take_materials(self, pipeline_id: UUID, effective: Pipeline, stored: dict[str, Any]) -> tuple[int, int]:
+        wanted = {material.fingerprint: msgspec.to_builtins(material) for material in effective.materials}
+        gone = [UUID(entry["id"]) for fingerprint, entry in stored.items() if fingerprint not in wanted]
+        self._gone.extend(gone)
+        added = 0
+        for fingerprint, config in wanted.items():
+            known = stored.get(fingerprint)
+            added += known is None
+            if known is None or known["config"] != config:
+                identity = material_id(pipeline_id, fingerprint)
+                self._materials.append((identity, pipeline_id, config["type"], fingerprint, config))
+        return added, len(gone)
+
+    async def write(self, conn: Connection, project_id: UUID, config_repo: str) -> None:
+        """Writes everything that was collected; a statement with nothing to write is left out."""
+        if self._new:
+            await conn.execute(_SQL.insert_pipelines, project_id, config_repo, self._now, *_columns(self._new))
+        if self._definitions:
+            await conn.execute(_SQL.insert_definitions, self._now, *_columns(self._definitions))
+        if self._kept:
+            await conn.execute(_SQL.update_pipelines, config_repo, self._now, *_columns(self._kept))
+        if self._gone or self._materials:
+            columns = _columns(self._materials) if self._materials else [[], [], [], [], []]
+            await conn.execute(_SQL.change_materials, self._now, self._gone, *columns)
+
+
+def _columns(rows: list[Any]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _decoded(text: str) -> Pipeline | None:
+    """The stored definition; None when it has a shape that is not read any more, so that it is written anew."""
+    try:
+        return model.decode(text)
+    except msgspec.MsgspecError:
+        return None

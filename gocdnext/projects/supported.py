@@ -1,0 +1,48 @@
+"""What a pipeline may say that this version does not do: refused where it would hang or lie, else told. Pure.
+
+One list each; whoever builds a feature deletes its entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from gocdnext.pipeline.model import CronMaterial, Job, Pipeline, UpstreamMaterial
+
+_REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
+    ("approval gates are", lambda job: job.kind == "gate" or job.approval is not None),
+    ("`deploy` is", lambda job: job.deploy is not None),
+    ("`environment` is", lambda job: job.environment),
+    ("`secrets` are", lambda job: job.secrets),
+    ("`id_tokens` are", lambda job: job.id_tokens),
+    ("`cluster` is", lambda job: job.cluster),
+    ("a runner profile (`agent.profile`) is", lambda job: job.profile),
+)
+_NOT_YET: Final[tuple[tuple[str, Callable[[Pipeline], object]], ...]] = (
+    ("cron materials", lambda p: any(isinstance(material, CronMaterial) for material in p.materials)),
+    ("upstream materials", lambda p: any(isinstance(material, UpstreamMaterial) for material in p.materials)),
+    ("`when` filters", lambda p: p.when.events or p.when.branches or p.when.paths),
+)
+
+
+def refused(pipeline: Pipeline) -> list[str]:
+    """Why the pipeline cannot be run by this version: one sentence per job and feature, without the file's name."""
+    return [
+        f'job "{job.name}": {feature} not available in this version; remove it or upgrade'
+        for job in pipeline.jobs
+        for feature, used in _REFUSED_IN_JOBS
+        if used(job)
+    ]
+
+
+def not_yet(pipeline: Pipeline) -> list[str]:
+    """What is stored and has no effect yet: one sentence each."""
+    told = [
+        f'pipeline "{pipeline.name}": {feature} are stored but start no runs in this version'
+        for feature, used in _NOT_YET
+        if used(pipeline)
+    ]
+    if pipeline.notifications:
+        told.append(f'pipeline "{pipeline.name}": `notifications` are stored but not sent in this version')
+    return told

@@ -1,0 +1,35 @@
+"""The definitions that runs were made from. They never change, so a server reads each of them once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from uuid import UUID
+
+from gocdnext.db import queries
+from gocdnext.db.pool import Connection
+from gocdnext.pipeline.model import Pipeline, decode
+
+_SQL = queries.load("runs")
+KEPT = 512
+"""Definitions kept in memory; the least recently used one goes first."""
+
+
+class Definitions:
+    """A bounded cache over `pipeline_definitions`."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, Pipeline] = OrderedDict()
+
+    async def get(self, conn: Connection, definition_id: UUID) -> Pipeline:
+        """The definition of that id. Raises KeyError when there is none."""
+        known = self._kept.get(definition_id)
+        if known is not None:
+            self._kept.move_to_end(definition_id)
+            return known
+        text = await conn.fetchval(_SQL.definition, definition_id)
+        if text is None:
+            raise KeyError(definition_id)
+        definition = self._kept[definition_id] = decode(text)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return definition

@@ -1,0 +1,137 @@
+"""One dispatch pass over a run: which jobs may go where, and why the others may not (spec-execution 4 and 5).
+
+Pure: takes the run, the free slots and the time, returns decisions. The scheduler carries them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from gocdnext.runs.ports import Slot
+from gocdnext.runs.state import FAILED, QUEUED, SUCCESS, TERMINAL_JOB, Job, Run
+
+
+NO_SLOT = frozenset({"no_agent", "agents_full"})
+"""Codes of `Wait` that mean: runnable, but there is no slot for it here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give the job to this session."""
+
+    job: Job
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Fail the job: it can never run. `error` is what its user reads."""
+
+    job: Job
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Skip the job: what it needs was cancelled or skipped."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Leave the job queued. `code` is stable for programs, `text` for people."""
+
+    job: Job
+    code: str
+    text: str
+
+
+Decision = Assign | Refuse | Skip | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pass decides. `queue_reason` is the run's own hold, None when nothing holds it."""
+
+    decisions: tuple[Decision, ...] = ()
+    queue_reason: str | None = None
+
+
+def plan(run: Run, slots: Sequence[Slot]) -> Plan:
+    """Decides for every queued job of the active stage, ordered by name and matrix key.
+
+    A serial pipeline has one slot: while another run holds it, a queued run waits and a running one goes on
+    (design 9, decision 6).
+    """
+    if run.serial_holder is not None and run.status == QUEUED:
+        return Plan(queue_reason=f"serial-busy:{run.serial_holder}")
+    stage = run.active_stage
+    if stage is None:
+        return Plan()
+    places = _Places(slots)
+    queued = sorted((j for j in run.jobs_of(stage) if j.status == QUEUED), key=lambda j: (j.name, j.matrix_key))
+    by_name: dict[str, list[Job]] = {}
+    for job in run.jobs:
+        by_name.setdefault(job.name, []).append(job)
+    return Plan(tuple(_decide(run, job, by_name, places) for job in queued))
+
+
+def _decide(run: Run, job: Job, by_name: dict[str, list[Job]], places: _Places) -> Decision:
+    held = _needs(job, by_name)
+    if held is not None:
+        return held
+    definition = run.definition.job(job.name)
+    if definition is None:
+        return Refuse(job, f"job {job.name} is not in the definition this run was made from")
+    slot = places.take(frozenset(definition.tags))
+    if slot is not None:
+        return Assign(job, slot)
+    return _no_slot(job, definition.tags, places)
+
+
+def _needs(job: Job, by_name: dict[str, list[Job]]) -> Decision | None:
+    """The decision that unmet needs force, None when all are met. Over all of them, a failure decides first, then
+    what is unfinished, and only then what was cancelled or skipped."""
+    missing = next((name for name in job.needs if not by_name.get(name)), None)
+    if missing is not None:
+        return Refuse(job, f"needs unmet: {missing}: not in this run")
+    rows = [row for name in job.needs for row in by_name[name]]
+    failed = next((row for row in rows if row.status == FAILED), None)
+    if failed is not None:
+        return Refuse(job, f"needs unmet: {failed.label}: failed")
+    unfinished = next((row for row in rows if row.status not in TERMINAL_JOB), None)
+    if unfinished is not None:
+        return Wait(job, "needs", f"waits for {unfinished.label}")
+    if any(row.status != SUCCESS for row in rows):
+        return Skip(job)
+    return None
+
+
+def _no_slot(job: Job, tags: Iterable[str], places: _Places) -> Wait:
+    wanted = sorted(set(tags))
+    if not places.known(frozenset(wanted)):
+        what = f"no agent with the tags {', '.join(wanted)} is connected" if wanted else "no agent is connected"
+        return Wait(job, "no_agent", what)
+    return Wait(job, "agents_full", "every agent that could take this job is busy")
+
+
+class _Places:
+    """The free slots of one pass; each `take` uses one up."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._free = {slot.session_id: slot.free for slot in slots}
+        self._slots = slots
+
+    def take(self, tags: frozenset[str]) -> Slot | None:
+        """The fitting session with the most free slots (then by name), so that work spreads over agents."""
+        fitting = [s for s in self._slots if tags <= s.tags and self._free[s.session_id] > 0]
+        if not fitting:
+            return None
+        best = min(fitting, key=lambda s: (-self._free[s.session_id], s.name))
+        self._free[best.session_id] -= 1
+        return best
+
+    def known(self, tags: frozenset[str]) -> bool:
+        """Whether any session, busy or not, has these tags."""
+        return any(tags <= slot.tags for slot in self._slots)

@@ -1,0 +1,235 @@
+"""The server: what runs, in start order. Nested by lifetime, so that closing goes intake first, database last.
+
+    trio-asyncio loop
+    └─ database        embedded cluster or external URL, schema, pool, listener
+       └─ services     scheduler, sweepers
+          └─ intake    HTTP (drained with a deadline), agent server, local agent
+
+Each part says when it is ready; a part that fails takes the process down with its cause.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+import trio
+import trio_asyncio
+
+from gocdnext import __version__, config, journal, local_agent, systemd
+from gocdnext.api import app, listen
+from gocdnext.api.services import Services, utc_now
+from gocdnext.config import Settings, format_address
+from gocdnext.db import cluster, listener, migrate, queries, statedir
+from gocdnext.db.errors import DatabaseStartError
+from gocdnext.db.pool import Database, DatabaseUnavailableError, open_pool
+from gocdnext.db.statedir import StateDir
+from gocdnext.errors import DomainError
+from gocdnext.fleet.registry import Registry
+from gocdnext.fleet.server import AgentServer
+from gocdnext.logs import partitions as log_partitions
+from gocdnext.logs.hub import LogHub
+from gocdnext.logs.ingest import LogIngest
+from gocdnext.metrics import Metrics
+from gocdnext.runs.scheduler import Scheduler
+from gocdnext.runs.service import RunService
+from gocdnext.runs.state import Job, Run
+from gocdnext.sweepers import partitions, reaper
+
+_log = structlog.get_logger("server")
+DRAIN = 1.5
+"""Seconds that intake gets to end its streams after a stop was asked for."""
+STOPPED, FAILED = 0, 1
+
+
+def main(state_dir: Path | None, *, with_local_agent: bool) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code. Problems of the start are one sentence in the log."""
+    journal.configure("info")
+    code = STOPPED
+    try:
+        settings = config.load(state_dir=state_dir)
+        journal.configure(settings.log_level)
+        trio.run(_main, settings, with_local_agent)
+    except* (DatabaseStartError, DatabaseUnavailableError, DomainError, OSError) as group:
+        for error in _leaves(group):
+            _log.error("the server cannot go on", error=str(error))
+        code = FAILED
+    return code
+
+
+class _Stop:
+    """The wish to stop. Before serving began there is nothing to drain, so it cancels `everything`."""
+
+    def __init__(self, everything: trio.CancelScope) -> None:
+        self._everything = everything
+        self.asked = trio.Event()
+        self.serving = False
+
+    def ask(self) -> None:
+        if self.asked.is_set() or not self.serving:
+            self._everything.cancel()
+        self.asked.set()
+
+
+async def _main(settings: Settings, with_local_agent: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        stop = _Stop(nursery.cancel_scope)
+        # Before anything is started: a signal in the start-up gap must not leave a database behind.
+        await nursery.start(_watch_signals, stop)
+        with statedir.open_state(settings.state_dir) as state:
+            async with trio_asyncio.open_loop():
+                await _serve(settings, state, stop, with_local_agent)
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(stop: _Stop, *, task_status: trio.TaskStatus[None]) -> None:
+    """The first signal asks for a stop, the second one cancels whatever is still going on."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            _log.info("stopping", signal=signal.Signals(number).name)
+            systemd.notify("STOPPING=1")
+            stop.ask()
+
+
+async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_agent: bool) -> None:
+    scheduler = Scheduler()
+    async with trio.open_nursery() as database:
+        connect = await _start_database(settings, state, database)
+        async with open_pool(connect, size=settings.pool_size) as db:
+            await _bring_up_schema(db, settings)
+            await database.start(listener.run, connect, {"run_queued": _waker(scheduler)}, scheduler.wake_all)
+            rooms = _wire(settings, state, db, scheduler)
+            async with trio.open_nursery() as services:
+                await services.start(scheduler.run, db, rooms.runs)
+                await services.start(rooms.api.hub.run, db, rooms.shutdown)
+                services.start_soon(reaper.run, rooms.runs)
+                services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
+                services.start_soon(systemd.watchdog, db)
+                async with trio.open_nursery() as people:
+                    async with trio.open_nursery() as agents:
+                        await _take_in(settings, rooms, agents, people, with_local_agent)
+                        stop.serving = True
+                        await stop.asked.wait()
+                        rooms.shutdown.set()
+                        agents.cancel_scope.cancel()
+                    people.cancel_scope.deadline = trio.current_time() + DRAIN
+                services.cancel_scope.cancel()
+        database.cancel_scope.cancel()
+
+
+@dataclass(frozen=True)
+class _Rooms:
+    runs: RunService
+    agents: AgentServer
+    api: Services
+    shutdown: trio.Event
+    registration_token: str
+
+
+def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Scheduler) -> _Rooms:
+    """Makes the rooms and introduces them to each other."""
+    shutdown = trio.Event()
+    registry = Registry(scheduler.wake_all, scheduler.slot_free)
+    metrics = Metrics(registry.slots)
+    hub = LogHub()
+    runs = RunService(db, registry, _Observer(scheduler, metrics, hub), clock=utc_now, new_id=uuid4)
+    registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
+    agents = AgentServer(
+        db,
+        runs,
+        registry,
+        LogIngest(db, hub, metrics),
+        metrics,
+        registration_token=registration_token,
+        clock=utc_now,
+        new_id=uuid4,
+    )
+    operator_token = state.ensure_key("operator-token").hex() if settings.auth_enabled else None
+    api = Services(
+        db=db, runs=runs, hub=hub, settings=settings, metrics=metrics, shutdown=shutdown, operator_token=operator_token
+    )
+    return _Rooms(runs, agents, api, shutdown, registration_token)
+
+
+async def _start_database(settings: Settings, state: StateDir, nursery: trio.Nursery) -> dict[str, Any]:
+    """The keyword arguments for connections, once the database answers."""
+    if settings.database_url is None:
+        embedded = cluster.ClusterSettings(state, settings.pool_size, settings.pg_bindir)
+        connect: dict[str, Any] = await nursery.start(cluster.run, embedded)
+        return connect
+    return {"dsn": settings.database_url}
+
+
+async def _bring_up_schema(db: Database, settings: Settings) -> None:
+    async def work(conn: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+        if settings.database_url is not None:
+            await cluster.check_external(conn)
+        return await migrate.migrate(conn, queries.sql_dir() / "migrations", now=utc_now())
+
+    applied = await db.run(work)
+    if applied:
+        _log.info("schema brought up to date", migrations=applied)
+    await log_partitions.ensure(db, utc_now(), settings.log_months_ahead)
+
+
+async def _take_in(
+    settings: Settings, rooms: _Rooms, agents: trio.Nursery, people: trio.Nursery, with_local_agent: bool
+) -> None:
+    """Opens the doors; READY=1 when both are open."""
+    grpc_host = settings.grpc_addr[0]
+    grpc_port = await agents.start(rooms.agents.run, *settings.grpc_addr)
+    http_port = await people.start(listen.run, app.create_app(rooms.api), settings.http_addr, rooms.shutdown)
+    if with_local_agent:
+        work_root = settings.state_dir / "agent"
+        agents.start_soon(local_agent.run, (grpc_host, grpc_port), rooms.registration_token, work_root)
+    systemd.notify("READY=1")
+    _log.info(
+        "serving",
+        version=__version__,
+        http=f"http://{format_address((settings.http_addr[0], http_port))}",
+        agents=format_address((grpc_host, grpc_port)),
+        state=str(settings.state_dir),
+        authentication="on" if settings.auth_enabled else "off",
+    )
+
+
+class _Observer:
+    """Tells scheduler, metrics and log readers what happened to runs."""
+
+    def __init__(self, scheduler: Scheduler, metrics: Metrics, hub: LogHub) -> None:
+        self.wake = scheduler.wake
+        self.wake_pipeline = scheduler.wake_pipeline
+        self._metrics = metrics
+        self._hub = hub
+
+    def job_started(self, run: Run, job: Job) -> None:
+        self._metrics.job_scheduled(run.pipeline_id, run.project_id)
+
+    def job_ended(self, run: Run, job: Job) -> None:
+        if job.started_at is None:
+            return  # it never ran: refused, skipped or cancelled while queued
+        if job.finished_at is None:
+            self._metrics.job_left()
+            return
+        seconds = (job.finished_at - job.started_at).total_seconds()
+        self._metrics.job_ended(run.pipeline_id, run.project_id, job.status, seconds)
+
+    def run_ended(self, run_id: UUID, status: str) -> None:
+        self._hub.poke()
+
+
+def _waker(scheduler: Scheduler) -> Any:
+    return lambda payload: scheduler.wake(UUID(payload), local=False)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

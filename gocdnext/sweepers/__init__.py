@@ -1,0 +1,1 @@
+"""Work that is done now and then, one module each. Every sweeper may run on every server of a database."""

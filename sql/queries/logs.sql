@@ -1,0 +1,144 @@
+-- Log lines: storing them, reading them in the order of the stream, and the windows that people look at.
+
+-- name: insert_lines
+-- Stores one batch of one attempt in one round trip: checks that the attempt is still this agent's, allots cursors in
+-- commit order (lock order job, then cursor), skips lines that are there already. No row: the attempt is not theirs.
+WITH job AS (
+    SELECT j.run_id FROM job_runs j
+    WHERE j.id = $1 AND j.agent_id = $2 AND j.attempt = $3 AND j.status = 'running'
+    FOR SHARE
+),
+
+allotted AS (
+    INSERT INTO log_cursors AS c (run_id, last)
+    SELECT
+        job.run_id,
+        cardinality($4::bigint [])
+    FROM job
+    ON CONFLICT (run_id) DO UPDATE SET last = c.last + excluded.last
+    RETURNING c.run_id, c.last - cardinality($4::bigint []) AS before
+),
+
+stored AS (
+    INSERT INTO log_lines (job_run_id, run_id, cursor, seq, at, stream, text)
+    SELECT
+        $1,
+        a.run_id,
+        a.before + l.n,
+        l.seq,
+        to_timestamp(l.micros / 1000000.0::double precision),
+        l.stream,
+        l.text
+    FROM allotted a
+    CROSS JOIN LATERAL unnest($4::bigint [], $5::bigint [], $6::text [], $7::text [])
+        WITH ORDINALITY AS l (seq, micros, stream, text, n)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+
+SELECT
+    a.before,
+    (SELECT count(*) FROM stored) AS stored
+FROM allotted a;
+
+-- name: lines_after
+-- One page of a run's lines in cursor order, for a reader that is behind what is kept in memory.
+SELECT
+    l.cursor,
+    l.job_run_id::text AS job_id,
+    l.seq,
+    (extract(EPOCH FROM l.at) * 1000000)::bigint AS micros,
+    l.stream,
+    l.text
+FROM log_lines l
+WHERE l.run_id = $1 AND l.cursor > $2 AND l.cursor <= $3
+ORDER BY l.cursor
+LIMIT $4;
+
+-- name: run_states
+-- What readers of these runs wait for: the newest cursor, and whether more lines can come.
+SELECT
+    r.id,
+    r.status,
+    coalesce(c.last, 0) AS last,
+    EXISTS (SELECT FROM job_runs j WHERE j.run_id = r.id AND j.status = 'running') AS busy
+FROM runs r
+LEFT JOIN log_cursors c ON c.run_id = r.id
+WHERE r.id = any($1::uuid []);
+
+-- name: windows
+-- For each job its last $3 lines, or the $3 lines after its `since`, its first $4 lines, and how many it has.
+SELECT
+    j.id AS job_id,
+    w.part,
+    w.seq,
+    w.stream,
+    w.at,
+    w.text
+FROM unnest($1::uuid [], $2::bigint []) AS j (id, since)
+CROSS JOIN LATERAL (
+    (
+        SELECT
+            'tail' AS part,
+            l.seq,
+            l.stream,
+            l.at,
+            l.text
+        FROM log_lines l
+        WHERE l.job_run_id = j.id AND j.since IS NULL
+        ORDER BY l.seq DESC, l.at DESC
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT
+            'tail' AS part,
+            l.seq,
+            l.stream,
+            l.at,
+            l.text
+        FROM log_lines l
+        WHERE l.job_run_id = j.id AND l.seq > j.since
+        ORDER BY l.seq, l.at
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT
+            'head' AS part,
+            l.seq,
+            l.stream,
+            l.at,
+            l.text
+        FROM log_lines l
+        WHERE l.job_run_id = j.id AND j.since IS NULL
+        ORDER BY l.seq, l.at
+        LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT
+            'total' AS part,
+            count(*) AS seq,
+            '' AS stream,
+            NULL AS at,
+            '' AS text
+        FROM log_lines l
+        WHERE l.job_run_id = j.id
+    )
+) w;
+
+-- name: text_after
+-- One page of a job's text in seq order, from the line after (seq $2, at $3).
+SELECT
+    l.seq,
+    l.at,
+    l.text
+FROM log_lines l
+WHERE l.job_run_id = $1 AND (l.seq, l.at) > ($2::bigint, $3::timestamptz)
+ORDER BY l.seq, l.at
+LIMIT $4;
+
+-- name: ensure_partitions
+-- Makes the monthly partitions that are missing; returns how many were made.
+SELECT ensure_log_partitions($1::timestamptz, $2::integer);

@@ -1,0 +1,3 @@
+-- name: ping
+-- One round trip, to know that the database answers.
+SELECT 1;

@@ -1,0 +1,430 @@
+-- Projects, their pipelines and what apply stores of them.
+
+-- name: summaries
+-- Projects by newest change ($1 one slug or null, $2 limit, $3 offset), with counts and the newest run.
+WITH chosen AS (
+    SELECT p.* FROM projects p
+    WHERE $1::text IS NULL OR p.slug = $1
+    ORDER BY p.updated_at DESC, p.id
+    LIMIT $2 OFFSET $3
+)
+
+SELECT
+    p.id,
+    p.slug,
+    p.name,
+    p.description,
+    p.config_path,
+    p.created_at,
+    p.updated_at,
+    s.id AS scm_id,
+    s.provider,
+    s.url AS scm_url,
+    s.clone_url,
+    s.default_branch,
+    s.auth_ref,
+    c.pipeline_count,
+    c.run_count,
+    c.any_run,
+    c.any_active,
+    c.any_failed,
+    c.newest_end,
+    n.created_at AS latest_run_at,
+    n.cause,
+    n.triggered_by,
+    n.pr_number,
+    n.revision,
+    n.branch,
+    n.message,
+    n.author
+FROM chosen p
+LEFT JOIN scm_sources s ON s.project_id = p.id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*)::integer AS pipeline_count,
+        coalesce(sum(pl.last_counter), 0)::bigint AS run_count,
+        coalesce(bool_or(r.status IS NOT NULL), FALSE) AS any_run,
+        coalesce(bool_or(r.status IN ('queued', 'running')), FALSE) AS any_active,
+        coalesce(bool_or(r.status = 'failed'), FALSE) AS any_failed,
+        max(r.finished_at) AS newest_end
+    FROM pipelines pl
+    LEFT JOIN LATERAL (
+        SELECT
+            newest.status,
+            newest.finished_at
+        FROM runs newest
+        WHERE newest.pipeline_id = pl.id
+        ORDER BY newest.created_at DESC, newest.id DESC
+        LIMIT 1
+    ) r ON TRUE
+    WHERE pl.project_id = p.id
+) c
+LEFT JOIN LATERAL (
+    SELECT
+        r.created_at,
+        r.cause,
+        r.triggered_by,
+        r.cause_detail ->> 'pr_number' AS pr_number,
+        rev.revision,
+        rev.branch,
+        mo.message,
+        mo.author
+    FROM pipelines pl
+    CROSS JOIN LATERAL (
+        SELECT * FROM runs newest
+        WHERE newest.pipeline_id = pl.id
+        ORDER BY newest.created_at DESC, newest.id DESC
+        LIMIT 1
+    ) r
+    LEFT JOIN LATERAL (
+        SELECT
+            e.key::uuid AS material_id,
+            e.value ->> 'revision' AS revision,
+            e.value ->> 'branch' AS branch
+        FROM jsonb_each(r.revisions) AS e
+        ORDER BY coalesce(e.value ->> 'branch', '') = '', e.key
+        LIMIT 1
+    ) rev ON TRUE
+    LEFT JOIN modifications mo
+        ON mo.material_id = rev.material_id AND mo.revision = rev.revision AND mo.branch = rev.branch
+    WHERE pl.project_id = p.id
+    ORDER BY r.created_at DESC, r.id DESC
+    LIMIT 1
+) n ON TRUE
+ORDER BY p.updated_at DESC, p.id;
+
+-- name: previews
+-- The most pressing pipelines of each project in $1, at most 20 each, with the stages of their newest run as JSON.
+SELECT
+    chosen.project_id,
+    t.id,
+    t.name,
+    t.status,
+    t.created_at,
+    d.definition -> 'stages' AS definition_stages,
+    (
+        SELECT json_agg(
+            json_build_object(
+                'id', s.id, 'name', s.name, 'ordinal', s.ordinal, 'status', s.status,
+                'started_at', utc_text(s.started_at), 'finished_at', utc_text(s.finished_at), 'jobs', j.jobs
+            ) ORDER BY s.ordinal
+        )
+        FROM stage_runs s
+        CROSS JOIN LATERAL (
+            SELECT json_agg(
+                json_build_object(
+                    'id', jr.id, 'name', jr.name, 'status', jr.status,
+                    'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at)
+                ) ORDER BY jr.name, jr.matrix_key
+            ) AS jobs
+            FROM job_runs jr
+            WHERE jr.stage_run_id = s.id
+        ) j
+        WHERE s.run_id = t.run_id
+    ) AS stages
+FROM unnest($1::uuid []) AS chosen (project_id)
+CROSS JOIN LATERAL (
+    SELECT
+        pl.id,
+        pl.name,
+        pl.definition_id,
+        r.id AS run_id,
+        r.status,
+        r.created_at,
+        coalesce(array_position(ARRAY['failed', 'running', 'queued', 'canceled', 'success'], r.status), 6) AS place
+    FROM pipelines pl
+    LEFT JOIN LATERAL (
+        SELECT
+            newest.id,
+            newest.status,
+            newest.created_at
+        FROM runs newest
+        WHERE newest.pipeline_id = pl.id
+        ORDER BY newest.created_at DESC, newest.id DESC
+        LIMIT 1
+    ) r ON TRUE
+    WHERE pl.project_id = chosen.project_id
+    ORDER BY place, r.created_at DESC NULLS LAST, pl.name
+    LIMIT 20
+) t
+INNER JOIN pipeline_definitions d ON d.id = t.definition_id
+ORDER BY chosen.project_id, t.place, t.created_at DESC NULLS LAST, t.name;
+
+-- name: pipelines_of_project
+-- Every pipeline of project $1 with its newest run, the stages of that, its upstream edges and its stages' figures.
+SELECT
+    pl.id,
+    pl.name,
+    pl.definition_version,
+    pl.updated_at,
+    d.definition -> 'stages' AS definition_stages,
+    (
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'name', e.job -> 'name', 'stage', e.job -> 'stage', 'approval_gate', e.job ->> 'kind' = 'gate'
+            ) ORDER BY e.position
+        )
+        FROM jsonb_array_elements(d.definition -> 'jobs') WITH ORDINALITY AS e (job, position)
+    ) AS definition_jobs,
+    r.id AS run_id,
+    r.counter,
+    r.cause,
+    r.status,
+    r.has_services,
+    r.service_names,
+    r.queue_reason,
+    r.cancel_reason,
+    r.superseded_by,
+    r.created_at,
+    r.started_at,
+    r.finished_at,
+    r.triggered_by,
+    r.cause_detail ->> 'pr_number' AS pr_number,
+    rev.revision,
+    rev.branch,
+    mo.message,
+    mo.author,
+    (
+        SELECT json_agg(
+            json_build_object(
+                'id', s.id, 'name', s.name, 'ordinal', s.ordinal, 'status', s.status,
+                'started_at', utc_text(s.started_at), 'finished_at', utc_text(s.finished_at), 'jobs', j.jobs
+            ) ORDER BY s.ordinal
+        )
+        FROM stage_runs s
+        CROSS JOIN LATERAL (
+            SELECT json_agg(
+                json_build_object(
+                    'id', jr.id, 'name', jr.name, 'status', jr.status,
+                    'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at)
+                ) ORDER BY jr.name, jr.matrix_key
+            ) AS jobs
+            FROM job_runs jr
+            WHERE jr.stage_run_id = s.id
+        ) j
+        WHERE s.run_id = r.id
+    ) AS stages,
+    (
+        SELECT jsonb_agg(ma.config ORDER BY ma.fingerprint) FROM materials ma
+        WHERE ma.pipeline_id = pl.id AND ma.type = 'upstream'
+    ) AS upstreams,
+    (
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'name', f.name, 'runs_considered', f.runs_considered, 'success_rate', f.success_rate,
+                'duration_p50_seconds', f.p50, 'duration_p95_seconds', f.p95
+            ) ORDER BY f.name
+        )
+        FROM (
+            SELECT
+                st.name,
+                count(*) AS runs_considered,
+                avg((st.status = 'success')::integer)::double precision AS success_rate,
+                percentile_cont(0.5) WITHIN GROUP (
+                    ORDER BY extract(EPOCH FROM st.finished_at - st.started_at)::double precision
+                ) AS p50,
+                percentile_cont(0.95) WITHIN GROUP (
+                    ORDER BY extract(EPOCH FROM st.finished_at - st.started_at)::double precision
+                ) AS p95
+            FROM (
+                SELECT recent.id FROM runs recent
+                WHERE recent.pipeline_id = pl.id AND recent.status IN ('success', 'failed', 'canceled')
+                ORDER BY recent.counter DESC
+                LIMIT 10
+            ) ended
+            INNER JOIN stage_runs st
+                ON
+                    st.run_id = ended.id
+                    AND st.started_at IS NOT NULL
+                    AND st.finished_at IS NOT NULL
+                    AND st.status IN ('success', 'failed', 'canceled')
+            GROUP BY st.name
+        ) f
+    ) AS stage_stats
+FROM pipelines pl
+INNER JOIN pipeline_definitions d ON d.id = pl.definition_id
+LEFT JOIN LATERAL (
+    SELECT * FROM runs newest
+    WHERE newest.pipeline_id = pl.id
+    ORDER BY newest.created_at DESC, newest.id DESC
+    LIMIT 1
+) r ON TRUE
+LEFT JOIN LATERAL (
+    SELECT
+        e.key::uuid AS material_id,
+        e.value ->> 'revision' AS revision,
+        e.value ->> 'branch' AS branch
+    FROM jsonb_each(r.revisions) AS e
+    ORDER BY coalesce(e.value ->> 'branch', '') = '', e.key
+    LIMIT 1
+) rev ON TRUE
+LEFT JOIN modifications mo
+    ON mo.material_id = rev.material_id AND mo.revision = rev.revision AND mo.branch = rev.branch
+WHERE pl.project_id = $1
+ORDER BY pl.name;
+
+-- name: figures
+-- Success rate and medians of the runs since $2, for each id of a project or of a pipeline in $1.
+SELECT
+    g.id,
+    f.*
+FROM unnest($1::uuid []) AS g (id)
+CROSS JOIN LATERAL (
+    SELECT
+        count(*)::integer AS runs_considered,
+        avg((r.status = 'success')::integer)::double precision AS success_rate,
+        percentile_cont(0.5) WITHIN GROUP (
+            ORDER BY extract(EPOCH FROM r.finished_at - r.started_at)::double precision
+        ) AS lead_time_p50_seconds,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY w.seconds) AS process_time_p50_seconds
+    FROM pipelines pl
+    INNER JOIN runs r
+        ON
+            r.pipeline_id = pl.id
+            AND r.created_at >= $2
+            AND r.status IN ('success', 'failed', 'canceled')
+            AND r.started_at IS NOT NULL
+            AND r.finished_at IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(extract(EPOCH FROM st.finished_at - st.started_at)), 0)::double precision AS seconds
+        FROM stage_runs st
+        WHERE st.run_id = r.id AND st.started_at IS NOT NULL AND st.finished_at IS NOT NULL
+    ) w
+    WHERE pl.project_id = g.id OR pl.id = g.id
+) f;
+
+-- name: pipeline_source
+-- The verbatim text a pipeline was applied with.
+SELECT source FROM pipelines
+WHERE id = $1;
+
+-- name: bound_source
+-- What apply must know before it reads a repository: the project's folder and the repository bound to it.
+SELECT
+    p.config_path,
+    s.clone_url,
+    s.default_branch
+FROM projects p
+LEFT JOIN scm_sources s ON s.project_id = p.id
+WHERE p.slug = $1;
+
+-- name: upsert_project
+-- Makes or renames a project and holds its row, so that two applies of one slug go one after the other.
+-- An empty $5 keeps the folder. `xmax` is 0 only on a row that this statement has made.
+INSERT INTO projects (id, slug, name, description, config_path, created_at, updated_at)
+VALUES ($1, $2, $3, $4, coalesce(nullif($5, ''), '.gocdnext'), $6, $6)
+ON CONFLICT (slug) DO UPDATE SET
+    name = excluded.name,
+    description = excluded.description,
+    config_path = coalesce(nullif($5, ''), projects.config_path),
+    updated_at = greatest(excluded.updated_at, projects.updated_at)
+RETURNING id, xmax = 0 AS created;
+
+-- name: upsert_scm_source
+-- Binds a repository to a project, in place of the one it had.
+INSERT INTO scm_sources (id, project_id, provider, url, clone_url, default_branch, auth_ref, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, nullif($7, ''), $8, $8)
+ON CONFLICT (project_id) DO UPDATE SET
+    provider = excluded.provider,
+    url = excluded.url,
+    clone_url = excluded.clone_url,
+    default_branch = excluded.default_branch,
+    auth_ref = coalesce(excluded.auth_ref, scm_sources.auth_ref),
+    updated_at = excluded.updated_at
+RETURNING id, provider, url, clone_url, default_branch, xmax = 0 AS created;
+
+-- name: scm_source_of_project
+-- The repository bound to a project.
+SELECT
+    id,
+    provider,
+    url,
+    clone_url,
+    default_branch,
+    FALSE AS created
+FROM scm_sources
+WHERE project_id = $1;
+
+-- name: stored_pipelines
+-- What is stored of a project's pipelines now, with the ids of their materials by fingerprint.
+SELECT
+    pl.id,
+    pl.name,
+    pl.definition_version,
+    d.definition::text AS definition,
+    (
+        SELECT jsonb_object_agg(m.fingerprint, jsonb_build_object('id', m.id, 'config', m.config))
+        FROM materials m
+        WHERE m.pipeline_id = pl.id
+    ) AS materials
+FROM pipelines pl
+INNER JOIN pipeline_definitions d ON d.id = pl.definition_id
+WHERE pl.project_id = $1
+ORDER BY pl.name
+FOR NO KEY UPDATE OF pl;
+
+-- name: delete_pipelines
+-- Pipelines that the applied set no longer has, with their whole history.
+DELETE FROM pipelines
+WHERE id = ANY($1::uuid []);
+
+-- name: insert_pipelines
+-- New pipelines of project $1, each pointing at the definition that `insert_definitions` makes in this transaction.
+INSERT INTO pipelines (
+    id, project_id, name, definition_id, source, source_file, config_repo, created_at, updated_at
+)
+SELECT
+    n.id,
+    $1,
+    n.name,
+    n.definition_id,
+    n.source,
+    n.source_file,
+    nullif($2, ''),
+    $3,
+    $3
+FROM unnest($4::uuid [], $5::text [], $6::uuid [], $7::text [], $8::text [])
+    AS n (id, name, definition_id, source, source_file);
+
+-- name: update_pipelines
+-- Existing pipelines: the source always, definition and version ($5, null = as it was) only when the definition changed.
+UPDATE pipelines p
+SET
+    source = n.source,
+    source_file = n.source_file,
+    config_repo = nullif($1, ''),
+    definition_id = coalesce(n.definition_id, p.definition_id),
+    definition_version = p.definition_version + (n.definition_id IS NOT NULL)::integer,
+    updated_at = CASE WHEN n.definition_id IS NULL THEN p.updated_at ELSE $2 END
+FROM unnest($3::uuid [], $4::text [], $5::uuid [], $6::text []) AS n (id, source, definition_id, source_file)
+WHERE p.id = n.id;
+
+-- name: insert_definitions
+-- Immutable snapshots of definitions.
+INSERT INTO pipeline_definitions (id, pipeline_id, version, definition, created_at)
+SELECT
+    n.id,
+    n.pipeline_id,
+    n.version,
+    n.definition::jsonb,
+    $1
+FROM unnest($2::uuid [], $3::uuid [], $4::integer [], $5::text []) AS n (id, pipeline_id, version, definition);
+
+-- name: change_materials
+-- Materials of the applied pipelines: those no longer wanted go, changed ones are rewritten, new ones come.
+WITH gone AS (
+    DELETE FROM materials
+    WHERE id = ANY($2::uuid [])
+)
+
+INSERT INTO materials (id, pipeline_id, type, fingerprint, config, created_at)
+SELECT
+    n.id,
+    n.pipeline_id,
+    n.type,
+    n.fingerprint,
+    n.config,
+    $1
+FROM unnest($3::uuid [], $4::uuid [], $5::text [], $6::text [], $7::jsonb [])
+    AS n (id, pipeline_id, type, fingerprint, config)
+ON CONFLICT (pipeline_id, fingerprint) DO UPDATE SET config = excluded.config;

@@ -1,0 +1,209 @@
+"""What holds for every route: errors are JSON, verbs, CORS, bounds, roles, negotiation (contract-runs 0 and 10)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from gocdnext.api.app import BLUEPRINTS, Application
+from gocdnext.auth import roles
+from tests.api.world import TOKEN, World, served
+from tests.postgres_fixture import running_server
+
+ID = str(uuid4())
+
+
+def error(answer: httpx.Response, status: int) -> str:
+    """The message of an error answer, after the checks that hold for every one of them."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert body["error"]
+    return str(body["error"])
+
+
+async def test_unknown_path_and_verb(world: World) -> None:
+    for path in ("/", "/nope", "/api/v1/nope", "/api/v1/projects/", "/api/v1//projects", "/api/v1/projects/a/b"):
+        assert error(await world.http.get(path), 404) == "404 page not found"
+    answer = await world.http.delete("/api/v1/projects/apply")
+    assert error(answer, 405) == "method not allowed"
+    assert {verb.strip() for verb in answer.headers["allow"].split(",")} == {"GET", "POST"}
+    answer = await world.http.put("/api/v1/runs")
+    assert answer.headers["allow"] == "GET"
+    assert (await world.http.head("/api/v1/runs")).status_code == 405
+
+
+async def test_nul_bytes_in_the_address(world: World) -> None:
+    error(await world.http.get("/api/v1/projects/a%00b"), 400)
+    error(await world.http.get("/api/v1/runs?status=%00"), 400)
+    error(await world.http.get("/api/v1/projects/%ff%fe"), 404)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/runs", "/nope"])
+async def test_cors(world: World, path: str) -> None:
+    answer = await world.http.get(path)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+    answer = await world.http.get(path, headers={"Origin": "http://localhost:3000"})
+    assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert "Origin" in answer.headers["vary"]
+    assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, DELETE, OPTIONS"
+    assert "Authorization" in answer.headers["access-control-allow-headers"]
+
+
+async def test_options_is_answered_before_authentication(guarded: World) -> None:
+    for path in ("/api/v1/runs", "/api/v1/projects/apply", "/nope"):
+        answer = await guarded.http.options(path, headers={"Origin": "http://x"})
+        assert answer.status_code == 204
+        assert answer.content == b""
+        assert answer.headers["access-control-allow-origin"] == "http://x"
+
+
+async def test_every_route_has_a_role_and_nothing_else_is_served() -> None:
+    app = Application("test", static_folder=None)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    served = {f"{method} {rule.rule}" for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+    assert served == set(roles.MINIMUM)
+    with pytest.raises(LookupError, match="say who may call it"):
+        roles.minimum("GET", "/api/v1/forgotten")
+
+
+async def test_roles(guarded: World) -> None:
+    for route, role in roles.MINIMUM.items():
+        method, path = route.split(" ")
+        url = path.replace("<slug>", "x")
+        for name in ("run_id", "job_id", "pipeline_id", "agent_id"):
+            url = url.replace(f"<{name}>", ID)
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"bearer {TOKEN}"},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": f"Bearer {TOKEN}x"},
+            {"Authorization": "Bearer é".encode()},
+        ):
+            answer = await guarded.http.request(method, url, headers=headers, params={"token": TOKEN})
+            if role is roles.Role.PUBLIC:
+                assert answer.status_code == 200
+            else:
+                assert error(answer, 401) == "not authenticated"
+                assert answer.headers["www-authenticate"] == "Bearer"
+        answer = await guarded.http.request(method, url, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code not in (401, 403)
+
+
+async def test_health_and_version(world: World) -> None:
+    for path, word in (("/healthz", "ok"), ("/readyz", "ready")):
+        answer = await world.http.get(path)
+        assert (answer.status_code, answer.text) == (200, word)
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        answer = await world.http.get(path, headers={"Accept": "application/json"})
+        assert answer.json() == {"status": word}
+        answer = await world.http.get(path, headers={"Accept": "text/html,application/json;q=0.1,*/*;q=0.8"})
+        assert answer.text == word
+    assert (await world.http.get("/version")).text.startswith("gocdnext-server ")
+    answer = await world.http.get("/version", headers={"Accept": "application/json"})
+    assert set(answer.json()) == {"version", "commit", "build_date"}
+
+
+async def test_metrics(world: World) -> None:
+    agent = await world.agent_online()
+    made = await world.apply()
+    run_id = await world.trigger(made["pipelines"][0]["pipeline_id"])
+    answer = await world.http.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "_created" not in answer.text
+    await world.runs.dispatch(UUID(run_id))
+    world.metrics.job_ended(agent.id, agent.id, "success", 1.5)
+    world.metrics.job_ended(agent.id, agent.id, "strange", 1.5)
+    world.metrics.rpc_started("Connect")
+    world.metrics.rpc_handled("Connect", "Canceled")
+    answer = await world.http.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert found["gocdnext_queue_depth", (("stage", "queued"), ("stage_status", "queued"))] == 1
+    assert found["gocdnext_queue_depth", (("stage", "pending"), ("stage_status", "pending"))] == 2
+    assert found["gocdnext_queue_depth", (("stage", "dispatchable"), ("stage_status", "dispatchable"))] == 1
+    assert found["gocdnext_jobs_running", ()] == 1
+    assert found["gocdnext_agents_online", ()] == 1
+    assert found["gocdnext_agent_jobs_running", (("agent", str(agent.id)),)] == 1
+    assert found["gocdnext_agent_capacity", (("agent", str(agent.id)),)] == 10
+    project = made["project_id"]
+    pipeline = made["pipelines"][0]["pipeline_id"]
+    assert found["gocdnext_jobs_scheduled_total", (("pipeline", pipeline), ("project", project))] == 1
+    rpc = "/gocdnext.v1.AgentService/"
+    assert found["gocdnext_grpc_server_handled_total", (("code", "OK"), ("grpc_method", f"{rpc}Register"))] == 0
+    assert found["gocdnext_grpc_server_handled_total", (("code", "Canceled"), ("grpc_method", f"{rpc}Connect"))] == 1
+    assert found["gocdnext_grpc_server_started_total", (("grpc_method", f"{rpc}Connect"),)] == 1
+    buckets = [
+        key for key in found if key[0] == "gocdnext_job_duration_seconds_bucket" and ("status", "success") in key[1]
+    ]
+    assert len(buckets) == 17
+    assert any(name == "process_resident_memory_bytes" for name, _ in found)
+    answer = await world.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+async def test_database_away_is_503_and_never_401(tmp_path: Path) -> None:
+    with running_server() as postgres:
+        async with served(postgres.migrated_database(), tmp_path, auth=True) as world:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            assert (await world.http.get("/api/v1/projects", headers=headers)).status_code == 200
+            await trio.to_thread.run_sync(postgres.stop)
+            answer = await world.http.get("/api/v1/projects", headers=headers)
+            error(answer, 503)
+            assert answer.headers["retry-after"] == "5"
+            answer = await world.http.get("/readyz")
+            assert error(answer, 503).startswith("db unavailable: ")
+            assert (await world.http.get("/healthz")).status_code == 200
+            assert "gocdnext_agents_online" in (await world.http.get("/metrics")).text
+            error(await world.http.get("/api/v1/projects"), 401)
+
+
+async def test_unexpected_failure_is_a_json_500(world: World) -> None:
+    await world.db.execute("ALTER TABLE agents RENAME TO agents_elsewhere")
+    answer = await world.http.get("/api/v1/agents")
+    assert error(answer, 500) == "internal error"
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_body_over_the_limit(world: World) -> None:
+    slug = "x" * (6 * 1024 * 1024)
+    error(await world.http.post("/api/v1/projects/apply", content=json.dumps({"slug": slug})), 413)
+
+    async def chunks() -> object:
+        for _ in range(96):
+            yield b" " * 65536
+
+    error(await world.http.post("/api/v1/projects/apply", content=chunks()), 413)  # type: ignore[arg-type]
+    # An answer given before the body was read arrives all the same.
+    error(await world.http.post("/nope", content=slug), 404)
+    assert (await world.http.get("/healthz")).status_code == 200
+
+
+async def test_client_that_leaves_in_the_middle(world: World) -> None:
+    head = b"POST /api/v1/projects/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    for start in (b"GET /api/v1/pro", head, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00\x01\x02\r\n\r\n"):
+        stream = await trio.open_tcp_stream("127.0.0.1", world.port)
+        await stream.send_all(start)
+        await stream.aclose()
+    assert (await world.http.get("/healthz")).status_code == 200
+
+
+async def test_header_that_is_too_large(world: World) -> None:
+    answer = await world.http.get("/healthz", headers={"X-Big": "x" * 200_000})
+    assert answer.status_code in (400, 431)
+    assert (await world.http.get("/healthz")).status_code == 200

@@ -1,0 +1,190 @@
+"""The HTTP application as the server wires it: real run service, real database, real sockets, a scripted fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import trio
+import trio_asyncio
+
+from gocdnext import config
+from gocdnext.api import listen
+from gocdnext.api.app import create_app
+from gocdnext.api.services import Services
+from gocdnext.db.pool import Database, open_pool
+from gocdnext.logs import partitions
+from gocdnext.logs.hub import LogHub
+from gocdnext.metrics import Metrics
+from gocdnext.runs.service import JobReport, RunService
+from gocdnext.runs.state import Job, Run
+from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+
+TOKEN = "operator-token-for-tests"
+PIPELINE = """\
+# a comment that stays
+name: ci
+materials:
+  - manual: true
+stages: [build, test]
+jobs:
+  compile:
+    stage: build
+    script: [make]
+  unit:
+    stage: test
+    script: [make test]
+"""
+
+
+@dataclass
+class World:
+    """A served application and what is behind it. Also the observer of the run service."""
+
+    db: Database
+    hub: LogHub
+    port: int = 0
+    fleet: ScriptedFleet = field(default_factory=ScriptedFleet)
+    metrics: Metrics = field(default_factory=Metrics)
+    shutdown: trio.Event = field(default_factory=trio.Event)
+    now: datetime = field(default_factory=lambda: datetime(2026, 4, 28, 13, 0, tzinfo=UTC))
+    http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
+
+    def __post_init__(self) -> None:
+        self.runs = RunService(self.db, self.fleet, self, clock=self.clock, new_id=uuid4)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def wake(self, run_id: UUID) -> None:
+        """Tests dispatch by hand."""
+
+    def wake_pipeline(self, pipeline_id: UUID) -> None:
+        """Tests dispatch by hand."""
+
+    def job_started(self, run: Run, job: Job) -> None:
+        self.metrics.job_scheduled(run.pipeline_id, run.project_id)
+
+    def job_ended(self, run: Run, job: Job) -> None:
+        self.metrics.job_left()
+
+    def run_ended(self, run_id: UUID, status: str) -> None:
+        self.hub.poke()
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def apply(self, slug: str = "billing", files: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
+        """Applies files and returns the answer."""
+        entries = [{"name": name, "content": text} for name, text in (files or {"ci.yaml": PIPELINE}).items()]
+        answer = await self.http.post("/api/v1/projects/apply", json={"slug": slug, "files": entries, **more})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def trigger(self, pipeline_id: str) -> str:
+        """Starts a run and returns its id."""
+        answer = await self.http.post(f"/api/v1/pipelines/{pipeline_id}/trigger")
+        assert answer.status_code == 202, answer.text
+        run_id: str = answer.json()["run_id"]
+        return run_id
+
+    async def agent_online(self, name: str = "any") -> ScriptedAgent:
+        """Connects a scripted agent that the database knows."""
+        agent = ScriptedAgent(uuid4(), name, frozenset(), 10)
+        await self.db.execute(
+            "INSERT INTO agents (id, name, token_hash, status, capacity, registered_at, last_seen_at)"
+            " VALUES ($1, $2, '', 'online', 10, $3, $3)",
+            agent.id,
+            name,
+            self.now,
+        )
+        self.fleet.agents[agent.id] = agent
+        return agent
+
+    async def finish_jobs(self, agent: ScriptedAgent, run_id: str, status: str = "success") -> None:
+        """The agent reports every job it has of the run, until no more come."""
+        while True:
+            await self.runs.dispatch(UUID(run_id))
+            mine = [made for made in agent.jobs.values() if made.run_id == UUID(run_id)]
+            if not mine:
+                return
+            for made in mine:
+                report = JobReport(
+                    made.run_id, made.job_id, agent.id, made.attempt, status, 0 if status == "success" else 1
+                )
+                assert await self.runs.complete(report)
+
+
+@contextlib.asynccontextmanager
+async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **connect: Any) -> AsyncIterator[World]:
+    """A served application on a database."""
+    async with trio_asyncio.open_loop(), open_pool({"dsn": database_url, **connect}, size=5) as db:
+        world = World(db, LogHub())
+        world.metrics.watch(world.fleet.slots)
+        settings = config.load({"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(tmp_path)})
+        services = Services(
+            db=db,
+            runs=world.runs,
+            hub=world.hub,
+            settings=replace(settings, auth_enabled=auth),
+            metrics=world.metrics,
+            shutdown=world.shutdown,
+            operator_token=TOKEN if auth else None,
+            clock=world.clock,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(world.hub.run, db, world.shutdown)
+            world.port = await nursery.start(listen.run, create_app(services), settings.http_addr, world.shutdown)
+            async with httpx.AsyncClient(base_url=world.base, timeout=30) as world.http:
+                yield world
+            world.shutdown.set()
+
+
+async def partitioned(db: Database) -> None:
+    """Makes the partitions that log lines of now need."""
+    await partitions.ensure(db, datetime.now(UTC))
+
+
+def repository(where: Path, files: Mapping[str, str], branch: str = "main") -> str:
+    """A git repository with one commit; returns the commit."""
+    where.mkdir(parents=True, exist_ok=True)
+    git(where, "init", "--quiet", f"--initial-branch={branch}")
+    return commit(where, files)
+
+
+def commit(where: Path, files: Mapping[str, str]) -> str:
+    """Writes files and commits them; returns the commit."""
+    for name, text in files.items():
+        path = where / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git(where, "add", "--all")
+    git(where, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message=change")
+    return git(where, "rev-parse", "HEAD")
+
+
+def git(where: Path, *arguments: str) -> str:
+    """Runs git and returns its output."""
+    done = subprocess.run(["git", *arguments], cwd=where, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def pipeline(name: str, **more: Any) -> str:
+    """A small pipeline as YAML (JSON is YAML)."""
+    body: dict[str, Any] = {
+        "name": name,
+        "materials": [{"manual": True}],
+        "stages": ["build"],
+        "jobs": {"compile": {"stage": "build", "script": ["make"]}},
+    }
+    return json.dumps({**body, **more})

@@ -1,0 +1,17 @@
+"""Fixtures and options that every kind of test shares. What belongs to one room sits beside its tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+pytest_plugins = ["tests.postgres_fixture"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    own = Path(__file__).parent / "vectors" / "scenarios"
+    parser.addoption("--scenarios", default=str(own), metavar="DIR", help="folder of execution scenarios")

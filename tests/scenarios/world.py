@@ -1,0 +1,282 @@
+"""A scenario's world: the real run service on a real PostgreSQL, with scripted agents and a clock of its own.
+
+Format of the files: the README beside the scenario vectors. A step that this version cannot do raises KeyError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from gocdnext.db.pool import Database
+from gocdnext.errors import DomainError
+from gocdnext.projects.apply import apply
+from gocdnext.projects.request import ApplyRequest, SourceText
+from gocdnext.runs import store
+from gocdnext.runs.creation import NewRun
+from gocdnext.runs.definitions import Definitions
+from gocdnext.runs.service import JobReport, RunService
+from gocdnext.runs.state import Job, Revision, Run
+from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+
+SLUG = "scenario"
+SETTLED_AFTER = 200
+"""Scheduler passes after which a world that still moves is a bug."""
+
+
+@dataclass
+class World:
+    """What a scenario acts on."""
+
+    db: Database
+    fleet: ScriptedFleet = field(default_factory=ScriptedFleet)
+    now: datetime = datetime(2026, 4, 28, 13, 0, tzinfo=UTC)
+    woken: set[UUID] = field(default_factory=set)
+    names: dict[UUID, str] = field(default_factory=dict)
+    agent_ids: dict[str, UUID] = field(default_factory=dict)
+    _dispatched: int = 0
+    _cancelled: int = 0
+
+    def __post_init__(self) -> None:
+        self.runs = RunService(self.db, self.fleet, self, clock=lambda: self.now, new_id=uuid4)
+        self._definitions = Definitions()
+
+    # ---- the observer of the run service -----------------------------------------------------------
+
+    def wake(self, run_id: UUID) -> None:
+        self.woken.add(run_id)
+
+    def wake_pipeline(self, pipeline_id: UUID) -> None:
+        """Settling looks at every open run anyway."""
+
+    def job_started(self, run: Run, job: Job) -> None:
+        """Nobody counts here."""
+
+    def job_ended(self, run: Run, job: Job) -> None:
+        """Nobody counts here."""
+
+    def run_ended(self, run_id: UUID, status: str) -> None:
+        """Nobody reads here."""
+
+    # ---- set-up ------------------------------------------------------------------------------------
+
+    async def set_up(self, scenario: Mapping[str, Any]) -> None:
+        """Applies the scenario's pipelines and connects its agents."""
+        await self.do_apply({"pipelines": scenario["pipelines"]})
+        for agent in scenario.get("agents", [{"name": "any", "tags": [], "capacity": 100}]):
+            await self.do_agent_online({"agent": agent})
+
+    async def settle(self) -> None:
+        """Scheduler passes over what was woken and every open run, until nothing changes."""
+        for _ in range(SETTLED_AFTER):
+            before = len(self.fleet.sent)
+            woken, self.woken = self.woken, set()
+            rows = await self.db.fetch("SELECT id FROM runs WHERE status IN ('queued', 'running') ORDER BY created_at, id")
+            for run_id in dict.fromkeys([*(row["id"] for row in rows), *woken]):
+                await self.runs.dispatch(run_id)
+            if not self.woken and len(self.fleet.sent) == before:
+                return
+        raise AssertionError("the world does not settle")
+
+    # ---- steps -------------------------------------------------------------------------------------
+
+    async def step(self, step: Mapping[str, Any]) -> None:
+        """Does one step and settles."""
+        if "expect" in step:
+            await self.expect(step["expect"])
+            return
+        actions = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
+        action = actions[step["do"]]
+        refusal = step.get("expect_error") or (step["expect_http"] if step.get("expect_http", 200) >= 400 else None)
+        try:
+            await action(step)
+        except DomainError as error:
+            assert refusal is not None, f"{step}: refused with {error}"
+            assert isinstance(refusal, int) or refusal in str(error)
+        else:
+            assert refusal is None, f"{step}: should have been refused"
+        await self.settle()
+
+    async def do_apply(self, step: Mapping[str, Any]) -> None:
+        files = tuple(
+            SourceText(f"{name}.yaml", json.dumps({"name": name, **body})) for name, body in step["pipelines"].items()
+        )
+        request = ApplyRequest(slug=SLUG, name="Scenario", files=files)
+        await apply(self.db, request, now=self.now, new_id=uuid4)
+
+    async def do_trigger(self, step: Mapping[str, Any]) -> None:
+        pipeline_id = await self.db.fetchval("SELECT id FROM pipelines WHERE name = $1", step["pipeline"])
+        material = await self.db.fetchval("SELECT id FROM materials WHERE pipeline_id = $1 AND type = 'git'", pipeline_id)
+        branch = step.get("branch", "main")
+        revisions = {str(material): Revision(step["revision"], branch)} if material and "revision" in step else {}
+        await self.runs.create(
+            NewRun(pipeline_id, step.get("cause", "manual"), "manual", revisions, ref=branch if revisions else "")
+        )
+        self.now += timedelta(seconds=1)
+
+    async def do_finish(self, step: Mapping[str, Any]) -> None:
+        run, job = await self.job(step["job"])
+        holder = self.fleet.holder(job.id)
+        assignment = holder.jobs[job.id] if holder else None
+        agent_id = self.agent_ids[step["agent"]] if "agent" in step else holder.id if holder else uuid4()
+        attempt = step.get("attempt", assignment.attempt if assignment else job.attempt)
+        status, error, outputs = _as_agent(step, assignment.definition.outputs if assignment else {})
+        code = step.get("exit_code", 0 if status == "success" else 1)
+        await self.runs.complete(JobReport(run.id, job.id, agent_id, attempt, status, code, error, outputs))
+
+    async def do_cancel_run(self, step: Mapping[str, Any]) -> None:
+        await self.runs.cancel_run((await self.run(step["run"])).id)
+
+    async def do_cancel_job(self, step: Mapping[str, Any]) -> None:
+        _, job = await self.job(step["job"])
+        await self.runs.cancel_job(job.id)
+
+    async def do_agent_lost(self, step: Mapping[str, Any]) -> None:
+        agent_id = self.agent_ids[step["agent"]]
+        self.fleet.agents.pop(agent_id, None)
+        await self.db.execute("UPDATE agents SET status = 'offline' WHERE id = $1", agent_id)
+
+    async def do_agent_online(self, step: Mapping[str, Any]) -> None:
+        agent = step["agent"]
+        agent_id = self.agent_ids.setdefault(agent["name"], uuid4())
+        await self.db.execute(
+            "INSERT INTO agents (id, name, token_hash, status, last_seen_at, registered_at) "
+            "VALUES ($1, $2, '', 'online', $3, $3) ON CONFLICT (id) DO UPDATE SET status = 'online', last_seen_at = $3",
+            agent_id,
+            agent["name"],
+            self.now + timedelta(days=365),
+        )
+        await self.runs.reclaim(agent_id)
+        self.fleet.agents[agent_id] = ScriptedAgent(
+            agent_id, agent["name"], frozenset(agent.get("tags", [])), agent.get("capacity", 1)
+        )
+
+    async def do_reap(self, step: Mapping[str, Any]) -> None:
+        await self.runs.reap()
+
+    async def do_advance(self, step: Mapping[str, Any]) -> None:
+        self.now += timedelta(seconds=step["seconds"])
+
+    # ---- looking -----------------------------------------------------------------------------------
+
+    async def run(self, name: str) -> Run:
+        """The run `pipeline#counter`. Raises LookupError."""
+        pipeline, _, counter = name.partition("#")
+        run_id = await self.db.fetchval(
+            "SELECT r.id FROM runs r JOIN pipelines p ON p.id = r.pipeline_id WHERE p.name = $1 AND r.counter = $2",
+            pipeline,
+            int(counter),
+        )
+        if run_id is None:
+            raise LookupError(name)
+
+        async def load(conn: asyncpg.Connection[asyncpg.Record]) -> Run | None:
+            return await store.load(conn, run_id, self._definitions)
+
+        run = await self.db.run(load)
+        assert run is not None
+        self.names[run.id] = name
+        self.names |= {job.id: f"{name}/{job.label}" for job in run.jobs}
+        return run
+
+    async def job(self, name: str) -> tuple[Run, Job]:
+        """The job `pipeline#counter/label` and its run."""
+        run_name, _, label = name.partition("/")
+        run = await self.run(run_name)
+        return run, next(job for job in run.jobs if job.label == label)
+
+    async def expect(self, expected: Mapping[str, Any]) -> None:
+        """Compares what is listed, and only that."""
+        await self._learn_names()
+        if "dispatched" in expected:
+            sent = [self.names[a.job_id] for a in self.fleet.sent[self._dispatched :]]
+            self._dispatched = len(self.fleet.sent)
+            assert Counter(sent) == Counter(expected["dispatched"])
+        if "cancel_frames" in expected:
+            told = [self.names[job_id] for job_id in self.fleet.cancels[self._cancelled :]]
+            self._cancelled = len(self.fleet.cancels)
+            assert Counter(told) == Counter(expected["cancel_frames"])
+        for name, parts in expected.get("assignments", {}).items():
+            self._expect_assignment(name, parts)
+        for name, fields in expected.get("runs", {}).items():
+            await self._expect_run(name, fields)
+
+    async def _learn_names(self) -> None:
+        for row in await self.db.fetch(
+            "SELECT p.name || '#' || r.counter AS name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id"
+        ):
+            await self.run(row["name"])
+
+    def _expect_assignment(self, name: str, parts: Mapping[str, Any]) -> None:
+        newest = next(a for a in reversed(self.fleet.sent) if self.names[a.job_id] == name)
+        assert parts.get("env", {}).items() <= dict(newest.env).items()
+        assert parts.get("settings", {}).items() <= dict(newest.settings).items()
+        if "script" in parts:
+            assert [newest.definition.script] == parts["script"]
+        assert set(parts.get("masks_include", ())) <= set(newest.masks)
+        assert not set(parts.get("masks_exclude", ())) & set(newest.masks)
+
+    async def _expect_run(self, name: str, fields: Mapping[str, Any] | None) -> None:
+        if fields is None:
+            try:
+                await self.run(name)
+            except LookupError:
+                return
+            raise AssertionError(f"{name} should not exist")
+        run = await self.run(name)
+        for key, wanted in fields.items():
+            got = self._field(run, key, wanted)
+            assert got == wanted, f"{name} {key}: {got!r}, expected {wanted!r}"
+
+    def _field(self, run: Run, key: str, wanted: Any) -> Any:
+        """The value of one expectation's field, cut to what is asked for."""
+        by_label = {job.label: job for job in run.jobs}
+        per_job = {
+            "attempts": lambda job: job.attempt,
+            "errors": lambda job: job.error,
+            "exit_codes": lambda job: job.exit_code,
+            "cancel_origins": lambda job: job.cancel_origin,
+            "job_outputs": lambda job: dict(job.outputs),
+        }
+        if key in per_job:
+            return {label: per_job[key](by_label[label]) for label in wanted}
+        if key == "jobs":
+            return {label: by_label[label].status if label in by_label else None for label in wanted}
+        if key == "stages":
+            statuses = {stage.name: stage.status for stage in run.stages}
+            return {stage: statuses.get(stage) for stage in wanted}
+        if key == "error_prefix":
+            return {label: (by_label[label].error or "")[: len(text)] for label, text in wanted.items()}
+        if key == "queue_reason":
+            return self._named(run.queue_reason)
+        if key in ("revision", "branch"):
+            primary = next(iter(run.revisions.values()), Revision(""))
+            return getattr(primary, key)
+        if key in ("status", "cause", "cancel_reason"):
+            return getattr(run, key)
+        raise KeyError(key)
+
+    def _named(self, reason: str | None) -> str | None:
+        if reason is None:
+            return None
+        key, _, detail = reason.partition(":")
+        known = {str(run_id): name for run_id, name in self.names.items()}
+        return f"{key}:{known.get(detail, detail)}"
+
+
+def _as_agent(step: Mapping[str, Any], declared: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
+    """What an agent makes of a job's end: declared outputs that were not written fail it (protocol-agent 3.11)."""
+    written = step.get("outputs", {})
+    if step["result"] != "success":
+        return step["result"], step.get("error", ""), {}
+    missing = [output.env for output in declared.values() if output.env not in written]
+    if missing:
+        return "failed", f"outputs: {missing[0]} was not written", {}
+    return "success", "", {alias: written[output.env] for alias, output in declared.items()}

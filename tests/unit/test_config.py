@@ -1,0 +1,79 @@
+"""Settings: defaults, what is refused and with which words, and that the generated pages are the generated pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gocdnext import config
+from gocdnext.cli import manual
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def load(**variables: str) -> config.Settings:
+    return config.load({"HOME": "/home/x"} | variables)
+
+
+def test_defaults_are_loopback_without_authentication() -> None:
+    settings = load()
+    assert settings.http_addr == ("127.0.0.1", 8153)
+    assert settings.grpc_addr == ("127.0.0.1", 8154)
+    assert not settings.auth_enabled
+    assert settings.database_url is None
+
+
+@pytest.mark.parametrize(
+    ("addr", "said", "enabled"),
+    [
+        ("127.0.0.1:1", "", False),
+        ("localhost:1", "", False),
+        ("[::1]:1", "", False),
+        (":8153", "", True),
+        ("10.0.0.1:1", "", True),
+        ("ci.example.org:1", "", True),
+        (":8153", "false", False),
+        ("127.0.0.1:1", "TRUE", True),
+    ],
+)
+def test_authentication_is_on_beyond_loopback_unless_said_otherwise(addr: str, said: str, enabled: bool) -> None:
+    assert load(GOCDNEXT_HTTP_ADDR=addr, GOCDNEXT_AUTH_ENABLED=said).auth_enabled is enabled
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("GOCDNEXT_HTTP_ADDR", "8153", "expected host:port"),
+        ("GOCDNEXT_HTTP_ADDR", "host:99999", "expected host:port"),
+        ("GOCDNEXT_HTTP_ADDR", "host:-1", "expected host:port"),
+        ("GOCDNEXT_DATABASE_POOL", "1", "from 2 to 100"),
+        ("GOCDNEXT_DATABASE_POOL", "9" * 40, "from 2 to 100"),
+        ("GOCDNEXT_DATABASE_POOL", "٣", "from 2 to 100"),
+        ("GOCDNEXT_AUTH_ENABLED", "yes", "expected true or false"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(name: str, value: str, words: str) -> None:
+    with pytest.raises(config.ConfigError, match=words) as refused:
+        load(**{name: value})
+    assert str(refused.value).startswith(name)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert load(GOCDNEXT_HTTP_ADDR="", GOCDNEXT_DATABASE_URL="  ").database_url is None
+
+
+def test_the_state_directory_is_told_found_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load({}, state_dir=Path("/said")).state_dir == Path("/said")
+    assert load(GOCDNEXT_STATE_DIR="/by/variable").state_dir == Path("/by/variable")
+    assert load(STATE_DIRECTORY="/var/lib/a:/var/lib/b").state_dir == Path("/var/lib/a")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert load().state_dir == Path("/home/x/.local/state/gocdnext")
+    with pytest.raises(config.ConfigError, match="--state"):
+        config.load({})
+
+
+@pytest.mark.parametrize("page", ["configuration", "cli"])
+def test_generated_pages_are_up_to_date(page: str) -> None:
+    made = getattr(manual, page)() + "\n"
+    assert (DOCS / f"{page}.md").read_text() == made, "run: python3 build.py docs"
