@@ -18,6 +18,10 @@ class InvalidError(DomainError):
     """The request cannot be understood (400)."""
 
 
+class ForbiddenError(DomainError):
+    """The caller is known and may not do this (403)."""
+
+
 class NotFoundError(DomainError):
     """The thing does not exist (404)."""
 

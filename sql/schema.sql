@@ -54,6 +54,68 @@ CREATE TABLE public.agents (
     CONSTRAINT agents_status_check CHECK ((status = ANY (ARRAY['online'::text, 'offline'::text, 'disabled'::text])))
 );
 
+CREATE TABLE public.deployment_revisions (
+    id uuid NOT NULL,
+    environment_id uuid NOT NULL,
+    run_id uuid,
+    job_run_id uuid,
+    attempt integer NOT NULL,
+    version text NOT NULL,
+    revision text DEFAULT ''::text NOT NULL,
+    status text NOT NULL,
+    is_rollback boolean DEFAULT false NOT NULL,
+    deployed_by text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT deployment_revisions_status_check CHECK ((status = ANY (ARRAY['in_progress'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
+);
+
+CREATE TABLE public.environment_freezes (
+    project_id uuid NOT NULL,
+    name text NOT NULL,
+    reason text NOT NULL,
+    frozen_by text NOT NULL,
+    frozen_at timestamp with time zone NOT NULL,
+    CONSTRAINT environment_freezes_frozen_by_check CHECK (((length(frozen_by) >= 1) AND (length(frozen_by) <= 320))),
+    CONSTRAINT environment_freezes_name_check CHECK (((length(name) >= 1) AND (length(name) <= 64))),
+    CONSTRAINT environment_freezes_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 500)))
+);
+
+CREATE TABLE public.environments (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    total_deploys bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.gate_votes (
+    job_run_id uuid NOT NULL,
+    voter text NOT NULL,
+    label text NOT NULL,
+    decision text NOT NULL,
+    comment text DEFAULT ''::text NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    CONSTRAINT gate_votes_decision_check CHECK ((decision = ANY (ARRAY['approved'::text, 'rejected'::text])))
+);
+
+CREATE TABLE public.job_gates (
+    job_run_id uuid NOT NULL,
+    awaiting_since timestamp with time zone NOT NULL,
+    window_seconds bigint,
+    required integer NOT NULL,
+    quorum_label text,
+    approvers text[] DEFAULT '{}'::text[] NOT NULL,
+    approver_groups text[] DEFAULT '{}'::text[] NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    decision text,
+    decided_by text,
+    decided_at timestamp with time zone,
+    CONSTRAINT job_gates_decision_check CHECK ((decision = ANY (ARRAY['approved'::text, 'rejected'::text, 'expired'::text]))),
+    CONSTRAINT job_gates_required_check CHECK ((required >= 1))
+);
+
 CREATE TABLE public.job_runs (
     id uuid NOT NULL,
     run_id uuid NOT NULL,
@@ -73,6 +135,10 @@ CREATE TABLE public.job_runs (
     cancel_origin text,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    losses integer DEFAULT 0 NOT NULL,
+    retries integer DEFAULT 0 NOT NULL,
+    timeout_seconds integer DEFAULT 0 NOT NULL,
+    rollback boolean DEFAULT false NOT NULL,
     CONSTRAINT job_runs_cancel_origin_check CHECK ((cancel_origin = ANY (ARRAY['user_job'::text, 'user_run'::text, 'supersede'::text, 'approval_expiry'::text, 'dependency'::text]))),
     CONSTRAINT job_runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'awaiting_approval'::text, 'success'::text, 'failed'::text, 'canceled'::text, 'skipped'::text])))
 );
@@ -140,7 +206,10 @@ CREATE TABLE public.pipeline_definitions (
     pipeline_id uuid NOT NULL,
     version integer NOT NULL,
     definition jsonb NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    serial boolean GENERATED ALWAYS AS ((COALESCE((definition ->> 'concurrency'::text), ''::text) = 'serial'::text)) STORED NOT NULL,
+    supersede text GENERATED ALWAYS AS (COALESCE((definition ->> 'supersede'::text), ''::text)) STORED NOT NULL,
+    governed boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]?(exists (@."deploy") || exists (@."environment"))'::jsonpath)) STORED NOT NULL
 );
 
 CREATE TABLE public.pipelines (
@@ -168,6 +237,15 @@ CREATE TABLE public.projects (
     updated_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.run_gate_passes (
+    run_id uuid NOT NULL,
+    environment text NOT NULL,
+    pipeline_id uuid NOT NULL,
+    ref text NOT NULL,
+    counter bigint NOT NULL,
+    passed_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.runs (
     id uuid NOT NULL,
     pipeline_id uuid NOT NULL,
@@ -188,6 +266,8 @@ CREATE TABLE public.runs (
     created_at timestamp with time zone NOT NULL,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    notifications jsonb DEFAULT '[]'::jsonb NOT NULL,
+    upstream_run_id uuid,
     CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
 );
 
@@ -222,6 +302,24 @@ ALTER TABLE ONLY public.agents
 
 ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.deployment_revisions
+    ADD CONSTRAINT deployment_revisions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.environment_freezes
+    ADD CONSTRAINT environment_freezes_pkey PRIMARY KEY (project_id, name);
+
+ALTER TABLE ONLY public.environments
+    ADD CONSTRAINT environments_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.environments
+    ADD CONSTRAINT environments_project_id_name_key UNIQUE (project_id, name);
+
+ALTER TABLE ONLY public.gate_votes
+    ADD CONSTRAINT gate_votes_pkey PRIMARY KEY (job_run_id, voter);
+
+ALTER TABLE ONLY public.job_gates
+    ADD CONSTRAINT job_gates_pkey PRIMARY KEY (job_run_id);
 
 ALTER TABLE ONLY public.job_runs
     ADD CONSTRAINT job_runs_pkey PRIMARY KEY (id);
@@ -268,6 +366,12 @@ ALTER TABLE ONLY public.projects
 ALTER TABLE ONLY public.projects
     ADD CONSTRAINT projects_slug_key UNIQUE (slug);
 
+ALTER TABLE ONLY public.run_gate_passes
+    ADD CONSTRAINT run_gate_passes_pkey PRIMARY KEY (run_id, environment);
+
+ALTER TABLE ONLY public.runs
+    ADD CONSTRAINT runs_once_per_upstream UNIQUE (pipeline_id, upstream_run_id);
+
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_pipeline_id_counter_key UNIQUE (pipeline_id, counter);
 
@@ -286,6 +390,14 @@ ALTER TABLE ONLY public.stage_runs
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_name_key UNIQUE (run_id, name);
 
+CREATE INDEX deployment_revisions_newest ON public.deployment_revisions USING btree (environment_id, created_at DESC);
+
+CREATE INDEX deployment_revisions_of_run ON public.deployment_revisions USING btree (run_id);
+
+CREATE UNIQUE INDEX deployment_revisions_under_way ON public.deployment_revisions USING btree (job_run_id, attempt) WHERE (status = 'in_progress'::text);
+
+CREATE INDEX job_gates_open ON public.job_gates USING btree (awaiting_since) WHERE (decision IS NULL);
+
 CREATE INDEX job_runs_by_agent ON public.job_runs USING btree (agent_id, started_at DESC, id DESC) WHERE (agent_id IS NOT NULL);
 
 CREATE INDEX job_runs_by_stage ON public.job_runs USING btree (stage_run_id);
@@ -293,6 +405,8 @@ CREATE INDEX job_runs_by_stage ON public.job_runs USING btree (stage_run_id);
 CREATE INDEX job_runs_open ON public.job_runs USING btree (run_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text, 'awaiting_approval'::text]));
 
 CREATE INDEX job_runs_running_by_agent ON public.job_runs USING btree (agent_id) WHERE (status = 'running'::text);
+
+CREATE INDEX job_runs_timing ON public.job_runs USING btree (started_at) WHERE ((status = 'running'::text) AND (timeout_seconds > 0));
 
 CREATE INDEX log_lines_by_cursor ON ONLY public.log_lines USING btree (run_id, cursor);
 
@@ -304,7 +418,11 @@ CREATE INDEX modifications_newest ON public.modifications USING btree (material_
 
 CREATE INDEX projects_by_update ON public.projects USING btree (updated_at DESC, id);
 
+CREATE INDEX run_gate_passes_of_lane ON public.run_gate_passes USING btree (pipeline_id, counter);
+
 CREATE INDEX runs_by_definition ON public.runs USING btree (definition_id);
+
+CREATE INDEX runs_by_upstream ON public.runs USING btree (upstream_run_id) WHERE (upstream_run_id IS NOT NULL);
 
 CREATE INDEX runs_feed ON public.runs USING btree (created_at DESC, id DESC);
 
@@ -323,6 +441,27 @@ ALTER INDEX public.log_lines_pkey ATTACH PARTITION public.log_lines_other_pkey;
 ALTER INDEX public.log_lines_by_cursor ATTACH PARTITION public.log_lines_other_run_id_cursor_idx;
 
 CREATE TRIGGER job_runs_delete_log_lines AFTER DELETE ON public.job_runs REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.delete_log_lines_of_jobs();
+
+ALTER TABLE ONLY public.deployment_revisions
+    ADD CONSTRAINT deployment_revisions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES public.environments(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.deployment_revisions
+    ADD CONSTRAINT deployment_revisions_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.deployment_revisions
+    ADD CONSTRAINT deployment_revisions_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.environment_freezes
+    ADD CONSTRAINT environment_freezes_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.environments
+    ADD CONSTRAINT environments_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.gate_votes
+    ADD CONSTRAINT gate_votes_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_gates(job_run_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_gates
+    ADD CONSTRAINT job_gates_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.job_runs
     ADD CONSTRAINT job_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
@@ -348,6 +487,9 @@ ALTER TABLE ONLY public.pipelines
 ALTER TABLE ONLY public.pipelines
     ADD CONSTRAINT pipelines_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.run_gate_passes
+    ADD CONSTRAINT run_gate_passes_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_definition_id_fkey FOREIGN KEY (definition_id) REFERENCES public.pipeline_definitions(id);
 
@@ -356,6 +498,9 @@ ALTER TABLE ONLY public.runs
 
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_superseded_by_fkey FOREIGN KEY (superseded_by) REFERENCES public.runs(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.runs
+    ADD CONSTRAINT runs_upstream_run_id_fkey FOREIGN KEY (upstream_run_id) REFERENCES public.runs(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.scm_sources
     ADD CONSTRAINT scm_sources_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;

@@ -13,10 +13,6 @@ class NotAuthenticatedError(DomainError):
     """The request names nobody we know (401)."""
 
 
-class ForbiddenError(DomainError):
-    """The caller is known and may not do this (403)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The caller: a person, a service account, or the operator who can read the server's state directory."""

@@ -21,7 +21,7 @@ import trio_asyncio
 
 from gocdnext.db import leftover, pgconf, queries, statedir
 from gocdnext.db.binaries import OLDEST_MAJOR, Binaries, find_binaries
-from gocdnext.db.errors import DatabaseStartError, StateDirectoryError, full_message, state_error
+from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError, StateDirectoryError, full_message, state_error
 from gocdnext.db.postmaster import FAST_STOP, Child, LogFile, running, wait_ready
 from gocdnext.db.processes import wait_until_left
 from gocdnext.db.runtime import remove_others, stage
@@ -83,7 +83,7 @@ async def run(
     served = False
     try:
         while True:
-            await leftover.settle(data, user)
+            await leftover.settle(data, sockets, user)
             failure: DatabaseStartError | None = None
             async with running(command, user=user, log=logfile, death=signal.SIGINT, stop=FAST_STOP) as child:
                 try:
@@ -189,7 +189,7 @@ async def serve(child: Child, data: Path, connect: dict[str, Any]) -> None:
             raise DatabaseStartError("PostgreSQL ended while it started")
         try:
             await trio_asyncio.aio_as_trio(_open_database)(connect)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DRIVER_ERRORS as error:
             raise DatabaseStartError(f"PostgreSQL is ready but does not answer: {error}") from error
         return
     raise DatabaseStartError(f"PostgreSQL was not ready within {START_TIMEOUT:.0f} s")

@@ -9,6 +9,18 @@ import errno
 import os
 from pathlib import Path
 
+import asyncpg
+
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # What asyncpg says when the server's farewell arrives before the first statement is sent.
+    asyncpg.InternalClientError,
+)
+"""Everything that asyncpg raises about a connection or a statement; none of them is the others' parent."""
+
 
 class DatabaseStartError(Exception):
     """The database cannot be started or used; the message is meant for the user."""

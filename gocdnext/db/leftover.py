@@ -1,4 +1,4 @@
-"""What a killed predecessor left behind in the data directory: a running PostgreSQL, or its stale pid file.
+"""What a killed predecessor left behind: a running PostgreSQL, or its stale lock files.
 
 Nothing is killed by name: a process is PostgreSQL's own if its program is `postgres`, it works in this very data
 directory and runs as its user. Nothing else is touched, and a process that will not stop makes us refuse.
@@ -17,16 +17,19 @@ import trio
 from gocdnext.db.errors import DatabaseStartError
 from gocdnext.db.processes import executable, owner, processes_in, wait_exit, wait_until_left, works_in
 from gocdnext.db.serviceuser import ServiceUser
+from gocdnext.db.statedir import SOCKET_NAME
 
 PROGRAM = "postgres"
+PID_FILE = "postmaster.pid"
+SOCKET_LOCK = f"{SOCKET_NAME}.lock"
 LEFTOVER_TIMEOUT = 60.0
 """Seconds that a leftover may take to stop."""
 
 log = structlog.get_logger(__name__)
 
 
-async def settle(data: Path, user: ServiceUser, timeout: float = LEFTOVER_TIMEOUT) -> None:
-    """Returns when no PostgreSQL runs on `data`, which must be under our lock.
+async def settle(data: Path, sockets: Path, user: ServiceUser, timeout: float = LEFTOVER_TIMEOUT) -> None:
+    """Returns when no PostgreSQL runs on `data`, which must be under our lock, and whose socket is in `sockets`.
 
     A postmaster gets SIGINT (a fast, clean stop); children that lost theirs end by themselves. Raises
     DatabaseStartError, with nothing changed, when one is another user's or is still there after `timeout` seconds.
@@ -42,7 +45,8 @@ async def settle(data: Path, user: ServiceUser, timeout: float = LEFTOVER_TIMEOU
         if postmaster is not None:
             await _stop(postmaster, data, user)
         await wait_until_left(data, PROGRAM)
-        _remove_stale(data, postmaster)
+        for lock in (data / PID_FILE, sockets / SOCKET_LOCK):
+            _remove_stale(lock)
         return
     left = processes_in(data, PROGRAM)
     raise DatabaseStartError(
@@ -54,8 +58,12 @@ async def settle(data: Path, user: ServiceUser, timeout: float = LEFTOVER_TIMEOU
 
 def read_pid(data: Path) -> int | None:
     """The process id in postmaster.pid, or None."""
+    return _pid_in(data / PID_FILE)
+
+
+def _pid_in(lock: Path) -> int | None:
     try:
-        first = (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
+        first = lock.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
     except (OSError, IndexError):
         return None
     return int(first) if first.isascii() and first.isdigit() and 1 < int(first) < 2**31 else None
@@ -80,17 +88,19 @@ async def _stop(pid: int, data: Path, user: ServiceUser) -> None:
         os.close(pidfd)
 
 
-def _remove_stale(data: Path, pid: int | None) -> None:
-    """Removes a pid file whose number is somebody else's by now: PostgreSQL would take that for a running server.
+def _remove_stale(lock: Path) -> None:
+    """Removes a lock file whose number is somebody else's by now: PostgreSQL would take that for a running server.
 
-    Only called when no PostgreSQL works in the directory. Numbers come back soon in a container.
+    Only called when no PostgreSQL works in the directory. Numbers come back soon in a container, and where nobody
+    reaps orphans a killed postmaster keeps its own.
     """
+    pid = _pid_in(lock)
     if pid is None or owner(pid) is None:
         return
-    log.warning("stale_pid_file_removed", pid=pid, data=str(data))
+    log.warning("stale_lock_file_removed", pid=pid, path=str(lock))
     with contextlib.suppress(FileNotFoundError):
-        folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        folder = os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            os.unlink("postmaster.pid", dir_fd=folder)
+            os.unlink(lock.name, dir_fd=folder)
         finally:
             os.close(folder)

@@ -11,13 +11,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import asyncpg
 import structlog
 import trio
 import triopg
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from gocdnext.db import queries
+from gocdnext.db.errors import DRIVER_ERRORS
 
 sql = queries.load("cluster")
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class _LostError(Exception):
     """The connection ended."""
 
 
-_RETRIED = (_LostError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_RETRIED: tuple[type[Exception], ...] = (_LostError, *DRIVER_ERRORS)
 
 
 async def run(

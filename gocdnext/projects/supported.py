@@ -8,21 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gocdnext.pipeline.model import CronMaterial, Job, Pipeline, UpstreamMaterial
+from gocdnext.pipeline.model import CronMaterial, Job, Material, Pipeline
 
 _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
-    ("approval gates are", lambda job: job.kind == "gate" or job.approval is not None),
-    ("`deploy` is", lambda job: job.deploy is not None),
-    ("`environment` is", lambda job: job.environment),
     ("`secrets` are", lambda job: job.secrets),
     ("`id_tokens` are", lambda job: job.id_tokens),
     ("`cluster` is", lambda job: job.cluster),
     ("a runner profile (`agent.profile`) is", lambda job: job.profile),
 )
 _NOT_YET: Final[tuple[tuple[str, Callable[[Pipeline], object]], ...]] = (
-    ("cron materials", lambda p: any(isinstance(material, CronMaterial) for material in p.materials)),
-    ("upstream materials", lambda p: any(isinstance(material, UpstreamMaterial) for material in p.materials)),
-    ("`when` filters", lambda p: p.when.events or p.when.branches or p.when.paths),
+    ("cron materials are stored but start no runs", lambda p: _has(p, CronMaterial)),
+    ("`when` filters are stored but start no runs", lambda p: p.when.events or p.when.branches or p.when.paths),
 )
 
 
@@ -38,11 +34,8 @@ def refused(pipeline: Pipeline) -> list[str]:
 
 def not_yet(pipeline: Pipeline) -> list[str]:
     """What is stored and has no effect yet: one sentence each."""
-    told = [
-        f'pipeline "{pipeline.name}": {feature} are stored but start no runs in this version'
-        for feature, used in _NOT_YET
-        if used(pipeline)
-    ]
-    if pipeline.notifications:
-        told.append(f'pipeline "{pipeline.name}": `notifications` are stored but not sent in this version')
-    return told
+    return [f'pipeline "{pipeline.name}": {what} in this version' for what, used in _NOT_YET if used(pipeline)]
+
+
+def _has(pipeline: Pipeline, kind: type[Material]) -> bool:
+    return any(isinstance(material, kind) for material in pipeline.materials)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from gocdnext.pipeline import model
-from gocdnext.pipeline.environment import BuiltinFacts, build_environment
+from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_environment, deploy_reference
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
 from gocdnext.runs.state import SUCCESS, Job, Revision, Run
@@ -48,9 +48,13 @@ class Assignment:
 
 def build(run: Run, job: Job) -> Assignment:
     """The assignment of the job's current attempt. Raises AssignmentError; its text is the job's error."""
-    definition = run.definition.job(job.name)
+    definition = run.definition_of(job)
     if definition is None:
         raise AssignmentError(f"job {job.name} is not in the definition this run was made from")
+    if definition.needs_artifacts:
+        # Nothing can be ready: this server hands out no upload tickets yet.
+        wanted = definition.needs_artifacts[0].from_job
+        raise AssignmentError(f"artifact deps: no artifact of {wanted} is ready")
     try:
         made = build_environment(
             definition,
@@ -79,6 +83,15 @@ def primary_revision(revisions: Mapping[str, Revision]) -> Revision:
     """The revision a run is known by: materials sorted by id, the first with a branch, else the first (pipelines 8.4)."""
     ordered = [revisions[key] for key in sorted(revisions)]
     return next((entry for entry in ordered if entry.branch), ordered[0] if ordered else Revision(""))
+
+
+def deploy_reference_of(run: Run, job: Job, deploy: model.Deploy) -> DeployReference:
+    """Version and revision of the deployment that this attempt makes. Raises AssignmentError."""
+    definition = run.definition_of(job)
+    try:
+        return deploy_reference(deploy, _facts(run), job.name, _needed(run, definition) if definition else {})
+    except SubstitutionError as error:
+        raise AssignmentError(str(error)) from error
 
 
 def _facts(run: Run) -> BuiltinFacts:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import orjson
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.errors import NotFoundError, UnprocessableError
 from gocdnext.pipeline.model import Pipeline
-from gocdnext.runs.definitions import Definitions
-from gocdnext.runs.state import Revision
+from gocdnext.runs.definitions import Definitions, decode_notifications
+from gocdnext.runs.expansion import expand, request_labels
+from gocdnext.runs.state import Job, Revision
 from gocdnext.runs.store import revisions_to_json
 
 _SQL = queries.load("runs")
@@ -32,6 +35,8 @@ class NewRun:
     cause_detail: Mapping[str, object] = field(default_factory=dict)
     ref: str = ""
     """The run's lane (spec-pipelines 9.4); cut at 255 bytes."""
+    upstream_run_id: UUID | None = None
+    """The run whose stage starts this one; at most one run of a pipeline has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +49,17 @@ class CreatedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    stage_ids: list[UUID]
-    job_ids: list[UUID]
-    job_stage_ids: list[UUID]
-    names: list[str]
-    matrix_keys: list[str]
-    images: list[str]
-    needs: list[str]
-    """JSON arrays, because arrays of arrays would all need one length."""
-    retry_unsafe: list[bool]
+class Made:
+    """A run that was just inserted, as the rest of its transaction sees it."""
+
+    created: CreatedRun
+    supersedes: bool
+    """Its pipeline is one whose runs take each other's place."""
 
 
 async def create(
-    conn: Connection,
-    new: NewRun,
-    definitions: Definitions,
-    *,
-    now: datetime,
-    new_id: Callable[[], UUID],
-) -> CreatedRun:
+    conn: Connection, new: NewRun, definitions: Definitions, *, now: datetime, new_id: Callable[[], UUID]
+) -> Made:
     """Makes a queued run inside the caller's transaction. Raises NotFoundError for an unknown pipeline and
     UnprocessableError for one without stages; nothing is kept then, the number included."""
     row = await conn.fetchrow(_SQL.next_counter, new.pipeline_id)
@@ -74,8 +70,11 @@ async def create(
         raise UnprocessableError(
             f'pipeline "{definition.name}" has no stages: declare at least one under `stages:` and apply again'
         )
+    own = definition.notifications
+    notifications = decode_notifications(row["notifications"]) if own is None else own
+    labels = request_labels(new.cause, new.cause_detail)
+    stages, jobs = expand(definition, notifications, labels=labels, now=now, new_id=new_id)
     run_id = new_id()
-    rows = _expand(definition, new_id)
     await conn.fetchrow(
         _SQL.insert_run,
         run_id,
@@ -88,35 +87,50 @@ async def create(
         _cut(new.ref),
         new.triggered_by,
         [service.name for service in definition.services],
+        msgspec.json.encode(notifications).decode(),
+        new.upstream_run_id,
         now,
-        rows.stage_ids,
-        list(definition.stages),
-        rows.job_ids,
-        rows.job_stage_ids,
-        rows.names,
-        rows.matrix_keys,
-        rows.images,
-        rows.needs,
-        rows.retry_unsafe,
+        [stage.id for stage in stages],
+        [stage.name for stage in stages],
+        *_job_columns(jobs, definition),
+        *_gate_columns(jobs, definition),
     )
-    return CreatedRun(run_id, row["counter"], new.pipeline_id)
+    return Made(CreatedRun(run_id, row["counter"], new.pipeline_id), bool(definition.supersede))
 
 
-def _expand(definition: Pipeline, new_id: Callable[[], UUID]) -> _Rows:
-    """One row per job, or per instance of its matrix."""
-    stage_ids = [new_id() for _ in definition.stages]
-    by_name = dict(zip(definition.stages, stage_ids, strict=True))
-    rows = _Rows(stage_ids, [], [], [], [], [], [], [])
-    for job in definition.jobs:
-        for key in job.instances or ("",):
-            rows.job_ids.append(new_id())
-            rows.job_stage_ids.append(by_name[job.stage])
-            rows.names.append(job.name)
-            rows.matrix_keys.append(key)
-            rows.images.append(job.image)
-            rows.needs.append(orjson.dumps(job.needs).decode())
-            rows.retry_unsafe.append(job.deploy is not None or bool(job.environment))
-    return rows
+def _job_columns(jobs: tuple[Job, ...], definition: Pipeline) -> list[list[Any]]:
+    images = {job.name: job.image for job in definition.jobs}
+    return [
+        [job.id for job in jobs],
+        [job.stage_id for job in jobs],
+        [job.name for job in jobs],
+        [job.matrix_key for job in jobs],
+        [images.get(job.name, "") for job in jobs],
+        [job.status for job in jobs],
+        # As JSON, because arrays of arrays would all need one length.
+        [orjson.dumps(job.needs).decode() for job in jobs],
+        [job.retry_unsafe for job in jobs],
+        [job.timeout_seconds for job in jobs],
+    ]
+
+
+def _gate_columns(jobs: tuple[Job, ...], definition: Pipeline) -> list[list[Any]]:
+    windows = {job.name: _window(job.approval.timeout) for job in definition.jobs if job.approval is not None}
+    gates = [(job, job.gate) for job in jobs if job.gate is not None]
+    return [
+        [job.id for job, _ in gates],
+        [windows[job.name] for job, _ in gates],
+        [gate.required for _, gate in gates],
+        [gate.quorum_label for _, gate in gates],
+        [orjson.dumps(gate.approvers).decode() for _, gate in gates],
+        [orjson.dumps(gate.approver_groups).decode() for _, gate in gates],
+        [gate.description for _, gate in gates],
+    ]
+
+
+def _window(timeout: int | str) -> int | None:
+    """The column `window_seconds`: -1 is the server's default, None is never."""
+    return timeout if isinstance(timeout, int) else -1 if timeout == "inherit" else None
 
 
 def _cut(ref: str) -> str:

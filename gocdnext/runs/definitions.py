@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import UUID
 
+import msgspec
+
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
-from gocdnext.pipeline.model import Pipeline, decode
+from gocdnext.pipeline.model import Notification, Pipeline, decode
 
 _SQL = queries.load("runs")
 KEPT = 512
 """Definitions kept in memory; the least recently used one goes first."""
+
+
+_NOTIFICATIONS = msgspec.json.Decoder(tuple[Notification, ...])
+
+
+def decode_notifications(text: str) -> tuple[Notification, ...]:
+    """A list of notifications as it is stored with a project or a run."""
+    return _NOTIFICATIONS.decode(text)
 
 
 class Definitions:

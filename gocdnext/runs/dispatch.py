@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from gocdnext.pipeline import model
+from gocdnext.runs.governance import environment_of
 from gocdnext.runs.ports import Slot
-from gocdnext.runs.state import FAILED, QUEUED, SUCCESS, TERMINAL_JOB, Job, Run
+from gocdnext.runs.state import (
+    CANCELED,
+    FAILED,
+    NOTIFICATIONS_STAGE,
+    NOTIFY_PREFIX,
+    QUEUED,
+    SUCCESS,
+    TERMINAL_JOB,
+    Job,
+    Run,
+)
 
 
 NO_SLOT = frozenset({"no_agent", "agents_full"})
 """Codes of `Wait` that mean: runnable, but there is no slot for it here."""
+HOLDS = ("frozen-deploy", "supersede-blocked")
+"""Codes that hold the run itself, strongest first (spec-execution 4, point 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class Wait:
     job: Job
     code: str
     text: str
+    detail: str = ""
 
 
 Decision = Assign | Refuse | Skip | Wait
@@ -74,20 +89,56 @@ def plan(run: Run, slots: Sequence[Slot]) -> Plan:
     by_name: dict[str, list[Job]] = {}
     for job in run.jobs:
         by_name.setdefault(job.name, []).append(job)
-    return Plan(tuple(_decide(run, job, by_name, places) for job in queued))
+    decisions = tuple(_decide(run, job, by_name, places) for job in queued)
+    return Plan(decisions, _hold(decisions))
 
 
 def _decide(run: Run, job: Job, by_name: dict[str, list[Job]], places: _Places) -> Decision:
-    held = _needs(job, by_name)
-    if held is not None:
-        return held
-    definition = run.definition.job(job.name)
+    definition = run.definition_of(job)
     if definition is None:
         return Refuse(job, f"job {job.name} is not in the definition this run was made from")
+    if definition.stage == NOTIFICATIONS_STAGE and not _notifies(run, job):
+        return Skip(job)
+    decided = _needs(job, by_name) or _held(run, job, definition)
+    if decided is not None:
+        return decided
     slot = places.take(frozenset(definition.tags))
     if slot is not None:
         return Assign(job, slot)
     return _no_slot(job, definition.tags, places)
+
+
+def _notifies(run: Run, job: Job) -> bool:
+    """Whether the outcome of the user stages is what the notification waits for (spec-execution 15)."""
+    seen = {row.status for row in run.user_jobs}
+    match run.notifications[int(job.name.removeprefix(NOTIFY_PREFIX))].on:
+        case "always":
+            return True
+        case "failure":
+            return FAILED in seen
+        case "canceled":
+            return CANCELED in seen
+        case _:
+            return not seen & {FAILED, CANCELED}
+
+
+def _held(run: Run, job: Job, definition: model.Job) -> Wait | None:
+    """What keeps a job from an environment: a freeze, or a newer run that has passed its gates (sections 9 and 10)."""
+    environment = environment_of(definition)
+    if environment in run.frozen:
+        return Wait(job, "frozen-deploy", f"the environment {environment} is frozen", environment)
+    if definition.deploy is not None and environment in run.passed_by_newer and not job.rollback:
+        return Wait(job, "supersede-blocked", f"a newer run goes to {environment} first", environment)
+    return None
+
+
+def _hold(decisions: tuple[Decision, ...]) -> str | None:
+    """The run's queue reason: the strongest hold, alphabetical on a tie."""
+    holds = [(HOLDS.index(d.code), d.detail) for d in decisions if isinstance(d, Wait) and d.code in HOLDS]
+    if not holds:
+        return None
+    rank, environment = min(holds)
+    return f"{HOLDS[rank]}:{environment}"
 
 
 def _needs(job: Job, by_name: dict[str, list[Job]]) -> Decision | None:

@@ -6,6 +6,7 @@ commit, are immediate and may be lost with the process: the scheduler's tick and
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,19 +15,32 @@ from uuid import UUID
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
-from gocdnext.errors import ConflictError, NotFoundError
-from gocdnext.runs import assignment, creation, dispatch, store, transitions
+from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
+from gocdnext.runs import assignment, deployments, dispatch, events, store, transitions
 from gocdnext.runs.assignment import Assignment, AssignmentError
+from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
+from gocdnext.runs.deployments import Deploy
 from gocdnext.runs.ports import Fleet, Slot
-from gocdnext.runs.state import OPEN, QUEUED, RUNNING, Job, Run
-from gocdnext.runs.transitions import Outcome
+from gocdnext.runs.replay import format_duration, replay
+from gocdnext.runs.state import OPEN, RUNNING, Job, Run
+from gocdnext.runs.events import Outcome
 
 _SQL = queries.load("runs")
 STALE_AFTER = timedelta(seconds=90)
 """An agent that was not heard of for so long has lost its jobs (spec-execution 14)."""
+_REFUSALS: dict[str, type[DomainError]] = {
+    "not_found": NotFoundError,
+    "forbidden": ForbiddenError,
+    "conflict": ConflictError,
+    "unprocessable": UnprocessableError,
+}
 REAP_BATCH = 500
+EXPIRY_BATCH = 50
+"""Runs that one sweep of gates cancels at most."""
+TIMEOUT_GRACE = 60
+"""Seconds that an agent gets to end a job by itself before the server does."""
 MAX_ERROR = 16 * 1024
 """Characters of a job's error text that are kept."""
 
@@ -54,6 +68,21 @@ class CancelledJob:
     job_name: str
     status: str
     signaled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GateAnswer:
+    """The answer of an approve or reject (contract-runs 4.3)."""
+
+    job_run_id: UUID
+    run_id: UUID
+    stage_completed: bool
+    stage_status: str
+    run_completed: bool
+    run_status: str
+    pending_quorum: bool
+    approvals_now: int
+    approvals_required: int
 
 
 class Observer(Protocol):
@@ -93,26 +122,28 @@ class RunService:
         self._clock = clock
         self._new_id = new_id
         self._definitions = Definitions()
+        self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
-        created = await self._db.transaction(lambda conn: self.create_in(conn, new))
-        self._observer.wake(created.run_id)
-        return created
+        aftermath = Aftermath()
 
-    async def create_in(self, conn: Connection, new: NewRun) -> CreatedRun:
-        """`create` inside a transaction of the caller, who wakes the scheduler after its commit."""
-        return await creation.create(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
+        async def work(conn: Connection) -> CreatedRun:
+            return await self._consequences.create(conn, new, aftermath)
+
+        created = await self._db.transaction(work)
+        self._after(aftermath)
+        return created
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
-        event: transitions.Event
+        event: events.Event
         if report.status == "disrupted":
-            event = transitions.AgentLost(
+            event = events.AgentLost(
                 report.job_id, report.agent_id, report.attempt, "the agent's machine was taken away before completion"
             )
         else:
-            event = transitions.JobReported(
+            event = events.JobReported(
                 report.job_id,
                 report.agent_id,
                 report.attempt,
@@ -128,24 +159,47 @@ class RunService:
 
     async def cancel_run(self, run_id: UUID) -> int:
         """Cancels an open run; the number of agents' jobs told to stop. Raises NotFoundError, ConflictError."""
-        done = await self._change(run_id, transitions.RunCancelRequested())
-        if done.before.status not in OPEN:
-            raise ConflictError("run already terminal")
-        return done.signaled
+        return (await self._wish(run_id, events.RunCancelRequested())).signaled
 
     async def cancel_job(self, job_id: UUID) -> CancelledJob:
         """Cancels a queued or running job. Raises NotFoundError, ConflictError."""
         run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
         if run_id is None:
             raise NotFoundError("job_run not found")
-        done = await self._change(run_id, transitions.JobCancelRequested(job_id))
+        done = await self._wish(run_id, events.JobCancelRequested(job_id))
         job = done.before.job(job_id)
-        if job is None:
-            raise NotFoundError("job_run not found")
-        if job.status not in (QUEUED, RUNNING):
-            raise ConflictError("job_run already terminal")
+        assert job is not None
         status = "canceling" if job.status == RUNNING else "canceled"
         return CancelledJob(job_id, run_id, job.name, status, done.signaled > 0)
+
+    async def vote(self, job_id: UUID, voter: events.Voter, *, approve: bool, comment: str = "") -> GateAnswer:
+        """An approval or rejection of a gate (contract-runs 4.3). Raises NotFoundError, ForbiddenError, ConflictError,
+        UnprocessableError."""
+        run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
+        if run_id is None:
+            raise NotFoundError("approval gate not found")
+        done = await self._wish(run_id, events.GateVoted(job_id, voter, approve, comment))
+        return _gate_answer(done, job_id)
+
+    async def rerun_job(self, job_id: UUID, *, rollback: bool = False) -> int:
+        """Runs a finished job again; its new attempt. Raises NotFoundError, ConflictError."""
+        run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
+        if run_id is None:
+            raise NotFoundError("job_run not found")
+        done = await self._wish(run_id, events.JobRerunRequested(job_id, rollback))
+        job = done.outcome.run.job(job_id)
+        assert job is not None
+        return job.attempt
+
+    async def rerun(self, run_id: UUID, triggered_by: str = "") -> CreatedRun:
+        """A new run of the pipeline's current definition with all revisions of a finished one (contract-runs 3.10).
+
+        Raises NotFoundError, ConflictError (still active), UnprocessableError (nothing to replay).
+        """
+        run = await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
+        if run is None:
+            raise NotFoundError("run not found")
+        return await self.create(replay(run, triggered_by))
 
     async def reclaim(self, agent_id: UUID) -> None:
         """An agent registered again: what it had been given is repeated or failed (protocol-agent 2.2, step 5).
@@ -168,27 +222,57 @@ class RunService:
             await self._lost(row["run_id"], row["id"], row["agent_id"], row["attempt"], "agent lost")
         return len(rows)
 
+    async def end_overdue(self) -> int:
+        """One pass over running jobs past their `timeout` that their agents did not end; how many were ended."""
+        rows = await self._db.fetch(_SQL.overdue_jobs, self._clock(), TIMEOUT_GRACE, REAP_BATCH)
+        for row in rows:
+            limit = format_duration(row["timeout_seconds"])
+            event = events.JobTimedOut(row["id"], row["attempt"], f"timed out after {limit}")
+            await self._quietly(row["run_id"], event)
+        return len(rows)
+
+    async def expire_gates(self, default_seconds: int | None) -> int:
+        """One pass over gates that nobody decided in time; how many were looked at (spec-execution 8)."""
+        rows = await self._db.fetch(_SQL.expired_gates, self._clock(), default_seconds, EXPIRY_BATCH)
+        for row in rows:
+            window = format_duration(row["window_seconds"])
+            await self._quietly(row["run_id"], events.GateExpired(row["job_run_id"], row["awaiting_since"], window))
+        return len(rows)
+
     async def dispatch(self, run_id: UUID) -> bool:
         """One pass over a run. True when jobs stay queued for want of a slot here: another server may have one."""
+        aftermath = Aftermath()
         try:
-            work = await self._db.transaction(lambda conn: self._plan(conn, run_id))
+            work = await self._db.transaction(lambda conn: self._plan(conn, run_id, aftermath))
         except NotFoundError:
             return False
         for made in work.assignments:
             await self._send(work.run, made)
         self._perform(work.run, work.effects)
+        self._after(aftermath)
         return work.unplaced
 
     # ---- inside ------------------------------------------------------------------------------------
 
     async def _lost(self, run_id: UUID, job_id: UUID, agent_id: UUID, attempt: int, reason: str) -> None:
-        event = transitions.AgentLost(job_id, agent_id, attempt, f"{reason} before completion")
-        try:
-            await self._change(run_id, event)
-        except NotFoundError:
-            return
+        await self._quietly(run_id, events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion"))
 
-    async def _change(self, run_id: UUID, event: transitions.Event) -> _Done:
+    async def _quietly(self, run_id: UUID, event: events.Event) -> None:
+        """A change that nobody waits for: a run that is gone by now needs none."""
+        with contextlib.suppress(NotFoundError):
+            await self._change(run_id, event)
+
+    async def _wish(self, run_id: UUID, event: events.Event) -> _Done:
+        """A change that a person wants: a refusal is raised as the error that says so."""
+        done = await self._change(run_id, event)
+        if done.outcome.refused is not None:
+            raise _REFUSALS[done.outcome.refused.kind](done.outcome.refused.text)
+        return done
+
+    async def _change(self, run_id: UUID, event: events.Event) -> _Done:
+        """One event on one run, with its consequences, in one transaction; then the effects of all of it."""
+        aftermath = Aftermath()
+
         async def work(conn: Connection) -> _Done:
             run = await store.load_locked(conn, run_id, self._definitions)
             if run is None:
@@ -196,22 +280,34 @@ class RunService:
             outcome = transitions.apply(run, event, self._clock())
             if outcome.run is not run:
                 await store.save(conn, run, outcome.run)
+                await deployments.follow(conn, run, outcome.run, self._clock())
+            await self._consequences.carry_out(conn, outcome.run, outcome.consequences, aftermath)
             return _Done(run, outcome)
 
         done = await self._db.transaction(work)
-        return replace(done, signaled=self._perform(done.outcome.run, done.outcome.effects))
+        signaled = self._perform(done.outcome.run, done.outcome.effects)
+        self._after(aftermath)
+        return replace(done, signaled=signaled)
 
-    async def _plan(self, conn: Connection, run_id: UUID) -> _Work:
+    def _after(self, aftermath: Aftermath) -> None:
+        for run, effects in aftermath.effects:
+            self._perform(run, effects)
+        for run_id in aftermath.created:
+            self._observer.wake(run_id)
+
+    async def _plan(self, conn: Connection, run_id: UUID, aftermath: Aftermath) -> _Work:
         """Decides and saves until nothing more follows from the decisions themselves."""
         loaded = await store.load_locked(conn, run_id, self._definitions)
         if loaded is None:
             raise NotFoundError("run not found")
         work = _Work(loaded, self._fleet.slots())
-        work.take(transitions.apply(loaded, transitions.Reached(), self._clock()))
+        work.take(transitions.apply(loaded, events.Reached(), self._clock()))
         while self._decide(work):
             pass
         if work.run is not loaded:
             await store.save(conn, loaded, work.run)
+            await deployments.start(conn, work.run, work.deploys, self._clock(), self._new_id)
+        await self._consequences.carry_out(conn, work.run, work.consequences, aftermath)
         return work
 
     def _decide(self, work: _Work) -> bool:
@@ -224,10 +320,10 @@ class RunService:
                 case dispatch.Assign(job, slot):
                     again |= self._assign(work, job, slot)
                 case dispatch.Refuse(job, error):
-                    work.take(transitions.apply(work.run, transitions.JobRefused(job.id, error), self._clock()))
+                    work.take(transitions.apply(work.run, events.JobRefused(job.id, error), self._clock()))
                     again = True
                 case dispatch.Skip(job):
-                    work.take(transitions.apply(work.run, transitions.JobSkipped(job.id), self._clock()))
+                    work.take(transitions.apply(work.run, events.JobSkipped(job.id), self._clock()))
                     again = True
                 case dispatch.Wait(code=code):
                     work.unplaced |= code in dispatch.NO_SLOT
@@ -239,10 +335,14 @@ class RunService:
         """Gives the job to the slot; a job whose assignment cannot be built fails. True when it failed."""
         try:
             made = assignment.build(work.run, job)
+            if made.definition.deploy is not None:
+                deploy = made.definition.deploy
+                reference = assignment.deploy_reference_of(work.run, job, deploy)
+                work.deploys.append(Deploy(job, deploy.environment, reference))
         except AssignmentError as error:
-            work.take(transitions.apply(work.run, transitions.JobRefused(job.id, _clean(str(error))), self._clock()))
+            work.take(transitions.apply(work.run, events.JobRefused(job.id, _clean(str(error))), self._clock()))
             return True
-        work.take(transitions.apply(work.run, transitions.JobAssigned(job.id, slot.agent_id), self._clock()))
+        work.take(transitions.apply(work.run, events.JobAssigned(job.id, slot.agent_id), self._clock()))
         work.assignments.append(_Made(made, slot))
         work.slots = tuple(
             replace(s, free=s.free - 1) if s.session_id == slot.session_id else s for s in work.slots
@@ -255,25 +355,25 @@ class RunService:
             if job is not None:
                 self._observer.job_started(run, job)
             return
-        lost = transitions.AssignmentLost(made.assignment.job_id, made.slot.agent_id, made.assignment.attempt)
+        lost = events.AssignmentLost(made.assignment.job_id, made.slot.agent_id, made.assignment.attempt)
         await self._change(run.id, lost)
 
-    def _perform(self, run: Run, effects: tuple[transitions.Effect, ...]) -> int:
+    def _perform(self, run: Run, effects: tuple[events.Effect, ...]) -> int:
         """Carries out the effects of a committed change; the number of agents reached by a stop."""
         signaled = 0
         for effect in effects:
             match effect:
-                case transitions.StopJob(run_id, job_id, agent_id, reason):
+                case events.StopJob(run_id, job_id, agent_id, reason):
                     signaled += self._fleet.cancel(agent_id, run_id, job_id, reason)
-                case transitions.JobEnded(job, agent_id):
+                case events.JobEnded(job, agent_id):
                     if agent_id is not None:
                         self._fleet.release(agent_id, job.id)
                     self._observer.job_ended(run, job)
-                case transitions.LookAgain(run_id):
+                case events.LookAgain(run_id):
                     self._observer.wake(run_id)
-                case transitions.RunEnded(run_id, status):
+                case events.RunEnded(run_id, status):
                     self._observer.run_ended(run_id, status)
-                case transitions.PipelineFree(pipeline_id):
+                case events.PipelineFree(pipeline_id):
                     self._observer.wake_pipeline(pipeline_id)
         return signaled
 
@@ -289,6 +389,28 @@ class _Done:
         return self.outcome.run is not self.before
 
 
+def _gate_answer(done: _Done, job_id: UUID) -> GateAnswer:
+    before, run = done.before, done.outcome.run
+    job = run.job(job_id)
+    assert job is not None
+    assert job.gate is not None
+    stage = run.stage(job.stage_id)
+    stage_done = stage.status not in OPEN and before.stage(stage.id).status in OPEN
+    run_done = run.status not in OPEN and before.status in OPEN
+    decided = job.gate.decision is not None
+    return GateAnswer(
+        job_run_id=job_id,
+        run_id=run.id,
+        stage_completed=stage_done,
+        stage_status=stage.status if stage_done else "",
+        run_completed=run_done,
+        run_status=run.status if run_done else "",
+        pending_quorum=not decided,
+        approvals_now=job.gate.required if decided else job.gate.approvals,
+        approvals_required=job.gate.required,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     assignment: Assignment
@@ -302,12 +424,15 @@ class _Work:
     run: Run
     slots: tuple[Slot, ...]
     assignments: list[_Made] = field(default_factory=list)
-    effects: tuple[transitions.Effect, ...] = ()
+    deploys: list[Deploy] = field(default_factory=list)
+    effects: tuple[events.Effect, ...] = ()
+    consequences: tuple[events.Consequence, ...] = ()
     unplaced: bool = False
 
     def take(self, outcome: Outcome) -> None:
         self.run = outcome.run
         self.effects += outcome.effects
+        self.consequences += outcome.consequences
 
 
 def _clean(text: str) -> str:

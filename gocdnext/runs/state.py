@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gocdnext.pipeline.model import Pipeline
+from gocdnext.pipeline import model
+from gocdnext.pipeline.model import Notification, Pipeline
 
 QUEUED: Final = "queued"
 RUNNING: Final = "running"
@@ -27,8 +28,45 @@ OPEN_JOB: Final = frozenset({QUEUED, RUNNING, AWAITING})
 TERMINAL_JOB: Final = frozenset({SUCCESS, FAILED, CANCELED, SKIPPED})
 
 NOTIFICATIONS_STAGE: Final = "_notifications"
-MAX_ATTEMPT: Final = 3
-"""The highest `attempt` that a lost agent may lead to: attempts 0..3, so four executions (spec-execution 14)."""
+NOTIFY_PREFIX: Final = "_notify_"
+APPROVED: Final = "approved"
+REJECTED: Final = "rejected"
+EXPIRED: Final = "expired"
+MAX_LOSSES: Final = 3
+"""Lost agents after which a job is repeated; the next loss fails it: four executions (spec-execution 14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one person said at a gate; the first vote of a person stays."""
+
+    key: str
+    label: str
+    decision: str
+    comment: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The approval part of a job: who may decide, how many must, and what was decided."""
+
+    awaiting_since: datetime
+    required: int = 1
+    """The effective quorum, fixed at creation (contract-runs 4.3)."""
+    quorum_label: str | None = None
+    approvers: tuple[str, ...] = ()
+    approver_groups: tuple[str, ...] = ()
+    description: str = ""
+    votes: tuple[Vote, ...] = ()
+    decision: str | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+
+    @property
+    def approvals(self) -> int:
+        """Approvals so far."""
+        return sum(vote.decision == APPROVED for vote in self.votes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +80,14 @@ class Job:
     status: str = QUEUED
     needs: tuple[str, ...] = ()
     attempt: int = 0
+    losses: int = 0
+    """How often an agent was lost with it since a person started it; at most MAX_LOSSES are repeated."""
+    retries: int = 0
+    """How often it was repeated because it failed (`retry:` of the file) since a person started it."""
+    timeout_seconds: int = 0
     retry_unsafe: bool = False
+    rollback: bool = False
+    gate: Gate | None = None
     agent_id: UUID | None = None
     exit_code: int | None = None
     error: str | None = None
@@ -93,10 +138,20 @@ class Run:
     status: str = QUEUED
     queue_reason: str | None = None
     cancel_reason: str | None = None
+    superseded_by: UUID | None = None
+    triggered_by: str = ""
+    ref: str = ""
+    """The lane that `supersede: branch` compares."""
+    notifications: tuple[Notification, ...] = ()
+    """The effective list: the pipeline's own, or the project's at creation (design 9, decision 1)."""
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     service_generation: int = 0
     serial_holder: UUID | None = None
     """Another run that has a serial pipeline's only slot now; None when this run may start."""
+    frozen: frozenset[str] = frozenset()
+    """Environments of the project that are frozen now."""
+    passed_by_newer: frozenset[str] = frozenset()
+    """Environments whose gates a newer run of the lane has passed."""
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -127,6 +182,28 @@ class Run:
         """The same run with these stages in place of those with the same ids."""
         by_id = {stage.id: stage for stage in changed}
         return replace(self, stages=tuple(by_id.get(stage.id, stage) for stage in self.stages))
+
+    @property
+    def user_jobs(self) -> tuple[Job, ...]:
+        """All jobs but notifications: what the run's status follows from."""
+        hidden = {stage.id for stage in self.stages if stage.name == NOTIFICATIONS_STAGE}
+        return tuple(job for job in self.jobs if job.stage_id not in hidden) if hidden else self.jobs
+
+    def definition_of(self, job: Job) -> model.Job | None:
+        """What the run's own snapshot says of a job; None for one that it does not know."""
+        if job.name.startswith(NOTIFY_PREFIX) and self.stage(job.stage_id).name == NOTIFICATIONS_STAGE:
+            return self._notification(job)
+        return self.definition.job(job.name)
+
+    def _notification(self, job: Job) -> model.Job | None:
+        number = job.name.removeprefix(NOTIFY_PREFIX)
+        if not number.isdigit() or int(number) >= len(self.notifications):
+            return None
+        entry = self.notifications[int(number)]
+        plugin = model.Plugin(image=entry.uses, settings=entry.with_)
+        return model.Job(
+            name=job.name, stage=NOTIFICATIONS_STAGE, kind="plugin", plugin=plugin, secrets=entry.secrets
+        )
 
     @property
     def active_stage(self) -> Stage | None:

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
-from gocdnext.runs.definitions import Definitions
-from gocdnext.runs.state import Job, Revision, Run, Stage
+from gocdnext.runs.definitions import Definitions, decode_notifications
+from gocdnext.runs.state import Gate, Job, Revision, Run, Stage, Vote
 
 _SQL = queries.load("runs")
 
@@ -31,6 +31,7 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
     row = await conn.fetchrow(_SQL.load_run, run_id)
     if row is None:
         return None
+    gates = row["gates"] or {}
     return Run(
         id=row["id"],
         pipeline_id=row["pipeline_id"],
@@ -43,14 +44,20 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
         status=row["status"],
         queue_reason=row["queue_reason"],
         cancel_reason=row["cancel_reason"],
+        superseded_by=row["superseded_by"],
+        triggered_by=row["triggered_by"] or "",
+        ref=row["ref"],
+        notifications=decode_notifications(row["notifications"]),
         revisions=revisions_from_json(row["revisions"]),
         service_generation=row["service_generation"],
         serial_holder=row["serial_holder"],
+        frozen=frozenset(row["frozen"]),
+        passed_by_newer=frozenset(row["passed_by_newer"] or ()),
         created_at=row["created_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         stages=tuple(_stage(values) for values in row["stages"] or ()),
-        jobs=tuple(_job(values) for values in row["jobs"] or ()),
+        jobs=tuple(_job(values, gates.get(values[0])) for values in row["jobs"] or ()),
     )
 
 
@@ -73,6 +80,9 @@ async def save(conn: Connection, before: Run, after: Run) -> None:
         [job.id for job in jobs],
         [job.status for job in jobs],
         [job.attempt for job in jobs],
+        [job.losses for job in jobs],
+        [job.retries for job in jobs],
+        [job.rollback for job in jobs],
         [job.agent_id for job in jobs],
         [job.exit_code for job in jobs],
         [job.error for job in jobs],
@@ -82,6 +92,35 @@ async def save(conn: Connection, before: Run, after: Run) -> None:
         [job.started_at for job in jobs],
         [job.finished_at for job in jobs],
         discarded,
+    )
+    await _save_gates(conn, [(job.id, was_job[job.id].gate, job.gate) for job in jobs])
+
+
+async def _save_gates(conn: Connection, changes: list[tuple[UUID, Gate | None, Gate | None]]) -> None:
+    changed = [(job_id, was, gate) for job_id, was, gate in changes if gate is not None and was is not None and was != gate]
+    if not changed:
+        return
+    cleared = [job_id for job_id, was, gate in changed if was.votes and not gate.votes]
+    if cleared:
+        await conn.execute(_SQL.clear_votes, cleared)
+    fresh = [(job_id, vote) for job_id, was, gate in changed for vote in gate.votes[len(was.votes) :]]
+    if fresh:
+        await conn.execute(
+            _SQL.add_votes,
+            [job_id for job_id, _ in fresh],
+            [vote.key for _, vote in fresh],
+            [vote.label for _, vote in fresh],
+            [vote.decision for _, vote in fresh],
+            [vote.comment for _, vote in fresh],
+            [vote.decided_at for _, vote in fresh],
+        )
+    await conn.execute(
+        _SQL.save_gates,
+        [job_id for job_id, _, _ in changed],
+        [gate.awaiting_since for _, _, gate in changed],
+        [gate.decision for _, _, gate in changed],
+        [gate.decided_by for _, _, gate in changed],
+        [gate.decided_at for _, _, gate in changed],
     )
 
 
@@ -96,7 +135,15 @@ def revisions_to_json(revisions: Mapping[str, Revision]) -> dict[str, dict[str, 
 
 
 def _run_columns(run: Run) -> tuple[Any, ...]:
-    return (run.status, run.queue_reason, run.cancel_reason, run.started_at, run.finished_at)
+    return (
+        run.status,
+        run.queue_reason,
+        run.cancel_reason,
+        run.superseded_by,
+        run.service_generation,
+        run.started_at,
+        run.finished_at,
+    )
 
 
 def _stage(values: list[Any]) -> Stage:
@@ -104,7 +151,7 @@ def _stage(values: list[Any]) -> Stage:
     return Stage(UUID(stage_id), name, ordinal, status, _time(started_at), _time(finished_at))
 
 
-def _job(values: list[Any]) -> Job:
+def _job(values: list[Any], gate: list[Any] | None) -> Job:
     (
         job_id,
         stage_id,
@@ -113,7 +160,11 @@ def _job(values: list[Any]) -> Job:
         status,
         needs,
         attempt,
+        losses,
+        retries,
+        timeout_seconds,
         retry_unsafe,
+        rollback,
         agent_id,
         exit_code,
         error,
@@ -131,7 +182,12 @@ def _job(values: list[Any]) -> Job:
         status=status,
         needs=tuple(needs),
         attempt=attempt,
+        losses=losses,
+        retries=retries,
+        timeout_seconds=timeout_seconds,
         retry_unsafe=retry_unsafe,
+        rollback=rollback,
+        gate=_gate(gate) if gate is not None else None,
         agent_id=UUID(agent_id) if agent_id else None,
         exit_code=exit_code,
         error=error,
@@ -141,6 +197,26 @@ def _job(values: list[Any]) -> Job:
         started_at=_time(started_at),
         finished_at=_time(finished_at),
     )
+
+
+def _gate(values: list[Any]) -> Gate:
+    since, required, label, approvers, groups, description, decision, decided_by, decided_at, votes = values
+    return Gate(
+        awaiting_since=datetime.fromisoformat(since),
+        required=required,
+        quorum_label=label,
+        approvers=tuple(approvers),
+        approver_groups=tuple(groups),
+        description=description,
+        votes=tuple(_vote(*vote) for vote in votes or ()),
+        decision=decision,
+        decided_by=decided_by,
+        decided_at=_time(decided_at),
+    )
+
+
+def _vote(key: str, label: str, decision: str, comment: str, decided_at: str) -> Vote:
+    return Vote(key, label, decision, comment, datetime.fromisoformat(decided_at))
 
 
 def _time(value: str | None) -> datetime | None:

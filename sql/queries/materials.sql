@@ -50,8 +50,15 @@ SELECT
         WHERE m.id = ANY(ARRAY(SELECT k::uuid FROM jsonb_object_keys(r.revisions) AS k))
     ) AS fingerprints
 FROM pipelines pl
-INNER JOIN runs r ON r.pipeline_id = pl.id
-INNER JOIN stage_runs s ON s.run_id = r.id AND s.name = $3 AND s.status = 'success'
-WHERE pl.project_id = $1 AND pl.name = $2
-ORDER BY r.counter DESC
-LIMIT 1;
+CROSS JOIN LATERAL (
+    SELECT * FROM runs
+    WHERE
+        runs.pipeline_id = pl.id
+        AND EXISTS (
+            SELECT FROM stage_runs s
+            WHERE s.run_id = runs.id AND s.name = $3 AND s.status = 'success'
+        )
+    ORDER BY runs.counter DESC
+    LIMIT 1
+) r
+WHERE pl.project_id = $1 AND pl.name = $2;

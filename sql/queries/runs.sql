@@ -6,7 +6,7 @@ UPDATE pipelines p
 SET last_counter = p.last_counter + 1
 FROM projects pr
 WHERE p.id = $1 AND pr.id = p.project_id
-RETURNING p.last_counter AS counter, p.definition_id, p.project_id, pr.slug AS project_slug;
+RETURNING p.last_counter AS counter, p.definition_id, p.project_id, pr.slug AS project_slug, pr.notifications::text;
 
 -- name: definition
 -- The text of one immutable definition; callers keep it.
@@ -14,14 +14,14 @@ SELECT definition::text FROM pipeline_definitions
 WHERE id = $1;
 
 -- name: insert_run
--- A whole run in one round trip: the run, its stages, its jobs, and word to every server.
+-- A whole run in one round trip: the run, its stages, its jobs, its gates, and word to every server.
 WITH run AS (
     INSERT INTO runs (
         id, pipeline_id, definition_id, counter, cause, cause_detail, revisions, ref, triggered_by, has_services,
-        service_names, created_at
+        service_names, notifications, upstream_run_id, created_at
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11)
-    RETURNING id
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11::text::jsonb, $12, $13)
+    RETURNING id, created_at
 ),
 
 stages AS (
@@ -31,12 +31,14 @@ stages AS (
         run.id,
         s.name,
         s.ordinal - 1
-    FROM run, unnest($12::uuid [], $13::text []) WITH ORDINALITY AS s (id, name, ordinal)
+    FROM run, unnest($14::uuid [], $15::text []) WITH ORDINALITY AS s (id, name, ordinal)
     RETURNING id
 ),
 
 jobs AS (
-    INSERT INTO job_runs (id, run_id, stage_run_id, name, matrix_key, image, needs, retry_unsafe)
+    INSERT INTO job_runs (
+        id, run_id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds
+    )
     SELECT
         j.id,
         run.id,
@@ -44,38 +46,76 @@ jobs AS (
         j.name,
         j.matrix_key,
         nullif(j.image, ''),
+        j.status,
         ARRAY(SELECT jsonb_array_elements_text(j.needs::jsonb)),
-        j.retry_unsafe
+        j.retry_unsafe,
+        j.timeout_seconds
     FROM
         run,
         unnest(
-            $14::uuid [], $15::uuid [], $16::text [], $17::text [], $18::text [], $19::text [], $20::boolean []
-        ) AS j (id, stage_run_id, name, matrix_key, image, needs, retry_unsafe)
+            $16::uuid [], $17::uuid [], $18::text [], $19::text [], $20::text [], $21::text [], $22::text [],
+            $23::boolean [], $24::integer []
+        ) AS j (id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds)
     RETURNING id
+),
+
+gates AS (
+    INSERT INTO job_gates (
+        job_run_id, awaiting_since, window_seconds, required, quorum_label, approvers, approver_groups, description
+    )
+    SELECT
+        g.job_run_id,
+        run.created_at,
+        g.window_seconds,
+        g.required,
+        g.quorum_label,
+        ARRAY(SELECT jsonb_array_elements_text(g.approvers::jsonb)),
+        ARRAY(SELECT jsonb_array_elements_text(g.approver_groups::jsonb)),
+        g.description
+    FROM
+        run,
+        unnest(
+            $25::uuid [], $26::bigint [], $27::integer [], $28::text [], $29::text [], $30::text [], $31::text []
+        ) AS g (job_run_id, window_seconds, required, quorum_label, approvers, approver_groups, description)
+    RETURNING job_run_id
 )
 
 SELECT
     pg_notify('run_queued', run.id::text),
     (SELECT count(*) FROM stages) AS stages,
-    (SELECT count(*) FROM jobs) AS jobs
+    (SELECT count(*) FROM jobs) AS jobs,
+    (SELECT count(*) FROM gates) AS gates
 FROM run;
 
 -- name: lock_run
--- Takes the run's row lock; for a serial pipeline its advisory lock first (lock order: advisory locks, then the run row).
-WITH serial AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.serial:' || r.pipeline_id::text, 0))
+-- Takes the run's row lock, after the advisory locks it is under: freezes of its project (shared), then its lane.
+WITH freezes AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared(hashtextextended('gocdnext.freeze:' || p.project_id::text, 0))
     FROM runs r
     INNER JOIN pipeline_definitions d ON d.id = r.definition_id
-    WHERE r.id = $1 AND d.definition ->> 'concurrency' = 'serial'
+    INNER JOIN pipelines p ON p.id = r.pipeline_id
+    WHERE r.id = $1 AND d.governed
+),
+
+lane AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || r.pipeline_id::text, 0))
+    FROM runs r
+    INNER JOIN pipeline_definitions d ON d.id = r.definition_id
+    CROSS JOIN (SELECT count(*) FROM freezes) AS taken
+    WHERE r.id = $1 AND (d.serial OR d.supersede <> '')
 )
 
 SELECT r.id FROM runs r
-CROSS JOIN (SELECT count(*) FROM serial) AS taken
+CROSS JOIN (SELECT count(*) FROM lane) AS taken
 WHERE r.id = $1
 FOR NO KEY UPDATE OF r;
 
+-- name: lock_lane
+-- The lane lock of a pipeline whose runs take turns, for whoever makes a run of it.
+SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text, 0));
+
 -- name: load_run
--- A run with its stages and jobs, as seen after its lock was taken, and the run that holds a serial pipeline's slot.
+-- A run with its stages and jobs as seen after its lock was taken, and what other runs and people hold it by.
 SELECT
     r.id,
     r.pipeline_id,
@@ -88,11 +128,16 @@ SELECT
     r.status,
     r.queue_reason,
     r.cancel_reason,
+    r.superseded_by,
+    r.triggered_by,
+    r.ref,
+    r.notifications::text AS notifications,
     r.revisions,
     r.service_generation,
     r.created_at,
     r.started_at,
     r.finished_at,
+    ARRAY(SELECT f.name FROM environment_freezes f WHERE f.project_id = p.project_id) AS frozen,
     (
         SELECT jsonb_agg(
             jsonb_build_array(s.id, s.name, s.ordinal, s.status, s.started_at, s.finished_at)
@@ -104,23 +149,50 @@ SELECT
     (
         SELECT jsonb_agg(
             jsonb_build_array(
-                j.id, j.stage_run_id, j.name, j.matrix_key, j.status, to_jsonb(j.needs), j.attempt, j.retry_unsafe,
-                j.agent_id, j.exit_code, j.error, j.outputs, j.cancel_requested_at, j.cancel_origin, j.started_at,
-                j.finished_at
+                j.id, j.stage_run_id, j.name, j.matrix_key, j.status, to_jsonb(j.needs), j.attempt, j.losses,
+                j.retries, j.timeout_seconds, j.retry_unsafe, j.rollback, j.agent_id, j.exit_code, j.error, j.outputs,
+                j.cancel_requested_at, j.cancel_origin, j.started_at, j.finished_at
             ) ORDER BY s.ordinal, j.name, j.matrix_key
         )
         FROM job_runs j
         INNER JOIN stage_runs s ON s.id = j.stage_run_id
         WHERE j.run_id = r.id
     ) AS jobs,
+    (
+        SELECT jsonb_object_agg(
+            g.job_run_id,
+            jsonb_build_array(
+                g.awaiting_since, g.required, g.quorum_label, to_jsonb(g.approvers), to_jsonb(g.approver_groups),
+                g.description, g.decision, g.decided_by, g.decided_at, (
+                    SELECT jsonb_agg(
+                        jsonb_build_array(v.voter, v.label, v.decision, v.comment, v.decided_at) ORDER BY v.decided_at
+                    )
+                    FROM gate_votes v
+                    WHERE v.job_run_id = g.job_run_id
+                )
+            )
+        )
+        FROM job_gates g
+        INNER JOIN job_runs j ON j.id = g.job_run_id
+        WHERE j.run_id = r.id
+    ) AS gates,
     CASE
-        WHEN r.status = 'queued' AND d.definition ->> 'concurrency' = 'serial' THEN (
+        WHEN r.status = 'queued' AND d.serial THEN (
             SELECT o.id FROM runs o
             WHERE o.pipeline_id = r.pipeline_id AND o.status = 'running' AND o.id <> r.id
             ORDER BY o.counter
             LIMIT 1
         )
-    END AS serial_holder
+    END AS serial_holder,
+    CASE
+        WHEN d.supersede <> '' THEN ARRAY(
+            SELECT DISTINCT gp.environment FROM run_gate_passes gp
+            WHERE
+                gp.pipeline_id = r.pipeline_id
+                AND gp.counter > r.counter
+                AND (d.supersede = 'pipeline' OR gp.ref = r.ref)
+        )
+    END AS passed_by_newer
 FROM runs r
 INNER JOIN pipelines p ON p.id = r.pipeline_id
 INNER JOIN projects pr ON pr.id = p.project_id
@@ -132,7 +204,13 @@ WHERE r.id = $1;
 WITH run AS (
     UPDATE runs
     SET
-        status = $3, queue_reason = $4, cancel_reason = $5, started_at = $6, finished_at = $7
+        status = $3,
+        queue_reason = $4,
+        cancel_reason = $5,
+        superseded_by = $6,
+        service_generation = $7,
+        started_at = $8,
+        finished_at = $9
     WHERE id = $1 AND $2
     RETURNING id
 ),
@@ -140,7 +218,7 @@ WITH run AS (
 stages AS (
     UPDATE stage_runs s
     SET status = v.status, started_at = v.started_at, finished_at = v.finished_at
-    FROM unnest($8::uuid [], $9::text [], $10::timestamptz [], $11::timestamptz [])
+    FROM unnest($10::uuid [], $11::text [], $12::timestamptz [], $13::timestamptz [])
         AS v (id, status, started_at, finished_at)
     WHERE s.id = v.id AND s.run_id = $1
     RETURNING s.id
@@ -151,6 +229,9 @@ jobs AS (
     SET
         status = v.status,
         attempt = v.attempt,
+        losses = v.losses,
+        retries = v.retries,
+        rollback = v.rollback,
         agent_id = v.agent_id,
         exit_code = v.exit_code,
         error = v.error,
@@ -161,11 +242,12 @@ jobs AS (
         finished_at = v.finished_at
     FROM
         unnest(
-            $12::uuid [], $13::text [], $14::integer [], $15::uuid [], $16::integer [], $17::text [], $18::jsonb [],
-            $19::timestamptz [], $20::text [], $21::timestamptz [], $22::timestamptz []
+            $14::uuid [], $15::text [], $16::integer [], $17::integer [], $18::integer [], $19::boolean [],
+            $20::uuid [], $21::integer [], $22::text [], $23::jsonb [], $24::timestamptz [], $25::text [],
+            $26::timestamptz [], $27::timestamptz []
         ) AS v (
-            id, status, attempt, agent_id, exit_code, error, outputs, cancel_requested_at, cancel_origin, started_at,
-            finished_at
+            id, status, attempt, losses, retries, rollback, agent_id, exit_code, error, outputs, cancel_requested_at,
+            cancel_origin, started_at, finished_at
         )
     WHERE j.id = v.id AND j.run_id = $1
     RETURNING j.id
@@ -173,7 +255,7 @@ jobs AS (
 
 lines AS (
     DELETE FROM log_lines
-    WHERE job_run_id = ANY($23::uuid [])
+    WHERE job_run_id = ANY($28::uuid [])
     RETURNING 1
 )
 
@@ -183,16 +265,51 @@ SELECT
     (SELECT count(*) FROM jobs) AS jobs,
     (SELECT count(*) FROM lines) AS lines;
 
+-- name: save_gates
+-- Decisions and clocks of gates that changed.
+UPDATE job_gates g
+SET
+    awaiting_since = v.awaiting_since,
+    decision = v.decision,
+    decided_by = v.decided_by,
+    decided_at = v.decided_at
+FROM unnest($1::uuid [], $2::timestamptz [], $3::text [], $4::text [], $5::timestamptz [])
+    AS v (job_run_id, awaiting_since, decision, decided_by, decided_at)
+WHERE g.job_run_id = v.job_run_id;
+
+-- name: clear_votes
+-- Gates that are armed anew forget what was said.
+DELETE FROM gate_votes
+WHERE job_run_id = ANY($1::uuid []);
+
+-- name: add_votes
+-- Votes that are new; the first vote of a person stays.
+INSERT INTO gate_votes (job_run_id, voter, label, decision, comment, decided_at)
+SELECT v.* FROM unnest($1::uuid [], $2::text [], $3::text [], $4::text [], $5::text [], $6::timestamptz []) AS v
+ON CONFLICT DO NOTHING;
+
 -- name: run_of_job
 -- The run a job belongs to.
 SELECT run_id FROM job_runs
 WHERE id = $1;
 
 -- name: open_runs
--- Runs that a scheduler should look at, oldest first. A cancelled run counts while jobs of it are still open.
-SELECT id FROM runs
-WHERE status IN ('queued', 'running')
-ORDER BY created_at, id
+-- Runs that a scheduler should look at, oldest first: open ones, and finished ones whose notifications still wait.
+SELECT o.id FROM (
+    SELECT
+        r.id,
+        r.created_at
+    FROM runs r
+    WHERE r.status IN ('queued', 'running')
+    UNION
+    SELECT
+        r.id,
+        r.created_at
+    FROM job_runs j
+    INNER JOIN runs r ON r.id = j.run_id
+    WHERE j.status IN ('queued', 'running', 'awaiting_approval')
+) o
+ORDER BY o.created_at, o.id
 LIMIT $1;
 
 -- name: queued_runs_of_pipeline
@@ -224,3 +341,78 @@ WHERE
     AND (a.id IS NULL OR a.status = 'offline' OR a.last_seen_at IS NULL OR a.last_seen_at < $1)
 ORDER BY j.run_id, j.id
 LIMIT $2;
+
+-- name: downstream_pipelines
+-- Pipelines of the run's project with an upstream material on this pipeline and stage, for success; by name.
+SELECT
+    p.id,
+    jsonb_object_agg(m.fingerprint, m.id) AS materials,
+    max(m.id::text) FILTER (
+        WHERE m.type = 'upstream' AND m.config ->> 'pipeline' = $2 AND m.config ->> 'stage' = $3
+    ) AS upstream_material
+FROM pipelines p
+INNER JOIN materials m ON m.pipeline_id = p.id
+WHERE p.project_id = $1
+GROUP BY p.id, p.name
+HAVING
+    count(*) FILTER (
+        WHERE
+        m.type = 'upstream'
+        AND m.config ->> 'pipeline' = $2
+        AND m.config ->> 'stage' = $3
+        AND m.config ->> 'status' = 'success'
+    ) > 0
+ORDER BY p.name;
+
+-- name: started_by_upstream
+-- Whether this upstream run has started a run of this pipeline before.
+SELECT EXISTS (SELECT 1 FROM runs WHERE pipeline_id = $1 AND upstream_run_id = $2);
+
+-- name: older_waiting_runs
+-- Older open runs of the lane ($3 its mode, $4 its ref) with a gate that waits, newest first.
+SELECT r.id
+FROM runs r
+WHERE
+    r.pipeline_id = $1
+    AND r.counter < $2
+    AND r.status IN ('queued', 'running')
+    AND ($3::text = 'pipeline' OR r.ref = $4)
+    AND EXISTS (SELECT 1 FROM job_runs j WHERE j.run_id = r.id AND j.status = 'awaiting_approval')
+ORDER BY r.counter DESC;
+
+-- name: mark_gates_passed
+-- Environments behind whose gates this run has passed.
+INSERT INTO run_gate_passes (run_id, environment, pipeline_id, ref, counter, passed_at)
+SELECT $1, e.name, $3, $4, $5, $6 FROM unnest($2::text []) AS e (name)
+ON CONFLICT DO NOTHING;
+
+-- name: void_gate_passes
+-- Gates of this run wait again in front of these environments.
+DELETE FROM run_gate_passes
+WHERE run_id = $1 AND environment = ANY($2::text []);
+
+-- name: overdue_jobs
+-- Running jobs that are past their time limit by more than the agent's share of grace ($2, seconds).
+SELECT run_id, id, attempt, timeout_seconds FROM job_runs
+WHERE
+    status = 'running' AND timeout_seconds > 0
+    AND started_at < $1::timestamptz - make_interval(secs => timeout_seconds + $2::integer)
+ORDER BY started_at
+LIMIT $3;
+
+-- name: expired_gates
+-- Waiting gates past their window; $2 is the server's default in seconds, null when gates wait for ever by default.
+SELECT
+    j.run_id,
+    g.job_run_id,
+    g.awaiting_since,
+    coalesce(nullif(g.window_seconds, -1), $2::bigint) AS window_seconds
+FROM job_gates g
+INNER JOIN job_runs j ON j.id = g.job_run_id
+WHERE
+    g.decision IS NULL
+    AND j.status = 'awaiting_approval'
+    AND g.window_seconds IS NOT NULL
+    AND g.awaiting_since < $1::timestamptz - make_interval(secs => coalesce(nullif(g.window_seconds, -1), $2::bigint))
+ORDER BY g.awaiting_since
+LIMIT $3;

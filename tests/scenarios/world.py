@@ -11,21 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
+from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import DomainError
 from gocdnext.projects.apply import apply
 from gocdnext.projects.request import ApplyRequest, SourceText
 from gocdnext.runs import store
+from gocdnext.runs.assignment import primary_revision
 from gocdnext.runs.creation import NewRun
 from gocdnext.runs.definitions import Definitions
+from gocdnext.runs.environments import Environments
+from gocdnext.runs.events import Voter
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 
+_SQL = queries.load("runs")
 SLUG = "scenario"
 SETTLED_AFTER = 200
 """Scheduler passes after which a world that still moves is a bug."""
@@ -41,11 +46,14 @@ class World:
     woken: set[UUID] = field(default_factory=set)
     names: dict[UUID, str] = field(default_factory=dict)
     agent_ids: dict[str, UUID] = field(default_factory=dict)
+    default_window: int = 0
     _dispatched: int = 0
     _cancelled: int = 0
+    _triggered_by: dict[UUID, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runs = RunService(self.db, self.fleet, self, clock=lambda: self.now, new_id=uuid4)
+        self.environments = Environments(self.db, self, clock=lambda: self.now)
         self._definitions = Definitions()
 
     # ---- the observer of the run service -----------------------------------------------------------
@@ -70,6 +78,9 @@ class World:
     async def set_up(self, scenario: Mapping[str, Any]) -> None:
         """Applies the scenario's pipelines and connects its agents."""
         await self.do_apply({"pipelines": scenario["pipelines"]})
+        self.default_window = scenario.get("config", {}).get("approval_default_seconds", 0)
+        inherited = scenario.get("project", {}).get("notifications", [])
+        await self.db.execute("UPDATE projects SET notifications = $1", inherited)
         for agent in scenario.get("agents", [{"name": "any", "tags": [], "capacity": 100}]):
             await self.do_agent_online({"agent": agent})
 
@@ -78,7 +89,7 @@ class World:
         for _ in range(SETTLED_AFTER):
             before = len(self.fleet.sent)
             woken, self.woken = self.woken, set()
-            rows = await self.db.fetch("SELECT id FROM runs WHERE status IN ('queued', 'running') ORDER BY created_at, id")
+            rows = await self.db.fetch(_SQL.open_runs, 1000)
             for run_id in dict.fromkeys([*(row["id"] for row in rows), *woken]):
                 await self.runs.dispatch(run_id)
             if not self.woken and len(self.fleet.sent) == before:
@@ -115,11 +126,23 @@ class World:
         pipeline_id = await self.db.fetchval("SELECT id FROM pipelines WHERE name = $1", step["pipeline"])
         material = await self.db.fetchval("SELECT id FROM materials WHERE pipeline_id = $1 AND type = 'git'", pipeline_id)
         branch = step.get("branch", "main")
-        revisions = {str(material): Revision(step["revision"], branch)} if material and "revision" in step else {}
+        # Without a git material of its own the pipeline is treated as if it had one.
+        key = str(material or uuid5(pipeline_id, "assumed"))
+        revision = step.get("revision") or await self._needed_revision(pipeline_id)
+        revisions = {key: Revision(revision, branch)} if revision else {}
         await self.runs.create(
             NewRun(pipeline_id, step.get("cause", "manual"), "manual", revisions, ref=branch if revisions else "")
         )
         self.now += timedelta(seconds=1)
+
+    async def _needed_revision(self, pipeline_id: UUID) -> str:
+        """A commit for a pipeline that deploys: without any, a deployment has no version and fails (pipelines 8.2)."""
+        deploys = await self.db.fetchval(
+            "SELECT jsonb_path_exists(d.definition, '$.jobs[*].deploy') FROM pipelines p "
+            "JOIN pipeline_definitions d ON d.id = p.definition_id WHERE p.id = $1",
+            pipeline_id,
+        )
+        return "5ca1ab1e" * 5 if deploys else ""
 
     async def do_finish(self, step: Mapping[str, Any]) -> None:
         run, job = await self.job(step["job"])
@@ -137,6 +160,34 @@ class World:
     async def do_cancel_job(self, step: Mapping[str, Any]) -> None:
         _, job = await self.job(step["job"])
         await self.runs.cancel_job(job.id)
+
+    async def do_rerun_job(self, step: Mapping[str, Any]) -> None:
+        _, job = await self.job(step["job"])
+        await self.runs.rerun_job(job.id)
+
+    async def do_rerun_run(self, step: Mapping[str, Any]) -> None:
+        await self.runs.rerun((await self.run(step["run"])).id)
+
+    async def do_approve(self, step: Mapping[str, Any]) -> None:
+        await self._vote(step, approve=True)
+
+    async def do_reject(self, step: Mapping[str, Any]) -> None:
+        await self._vote(step, approve=False)
+
+    async def _vote(self, step: Mapping[str, Any], *, approve: bool) -> None:
+        _, job = await self.job(step["gate"])
+        user = step.get("user", "")
+        voter = Voter(user, user, frozenset({user} - {""}), frozenset(step.get("groups", ())))
+        await self.runs.vote(job.id, voter, approve=approve)
+
+    async def do_freeze(self, step: Mapping[str, Any]) -> None:
+        await self.environments.freeze(SLUG, step["environment"], step.get("reason", "because"), "ann")
+
+    async def do_unfreeze(self, step: Mapping[str, Any]) -> None:
+        await self.environments.unfreeze(SLUG, step["environment"])
+
+    async def do_sweep_approvals(self, step: Mapping[str, Any]) -> None:
+        await self.runs.expire_gates(self.default_window or None)
 
     async def do_agent_lost(self, step: Mapping[str, Any]) -> None:
         agent_id = self.agent_ids[step["agent"]]
@@ -198,7 +249,7 @@ class World:
         if "dispatched" in expected:
             sent = [self.names[a.job_id] for a in self.fleet.sent[self._dispatched :]]
             self._dispatched = len(self.fleet.sent)
-            assert Counter(sent) == Counter(expected["dispatched"])
+            assert Counter(sent) == Counter(expected["dispatched"]), f"dispatched {sent}"
         if "cancel_frames" in expected:
             told = [self.names[job_id] for job_id in self.fleet.cancels[self._cancelled :]]
             self._cancelled = len(self.fleet.cancels)
@@ -210,9 +261,11 @@ class World:
 
     async def _learn_names(self) -> None:
         for row in await self.db.fetch(
-            "SELECT p.name || '#' || r.counter AS name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id"
+            "SELECT p.name || '#' || r.counter AS name, triggered_by, r.id FROM runs r "
+            "JOIN pipelines p ON p.id = r.pipeline_id"
         ):
             await self.run(row["name"])
+            self._triggered_by[row["id"]] = row["triggered_by"]
 
     def _expect_assignment(self, name: str, parts: Mapping[str, Any]) -> None:
         newest = next(a for a in reversed(self.fleet.sent) if self.names[a.job_id] == name)
@@ -244,6 +297,9 @@ class World:
             "exit_codes": lambda job: job.exit_code,
             "cancel_origins": lambda job: job.cancel_origin,
             "job_outputs": lambda job: dict(job.outputs),
+            "decisions": lambda job: job.gate.decision,
+            "votes": lambda job: len(job.gate.votes),
+            "quorum": lambda job: [job.gate.required, job.gate.quorum_label],
         }
         if key in per_job:
             return {label: per_job[key](by_label[label]) for label in wanted}
@@ -257,11 +313,23 @@ class World:
         if key == "queue_reason":
             return self._named(run.queue_reason)
         if key in ("revision", "branch"):
-            primary = next(iter(run.revisions.values()), Revision(""))
-            return getattr(primary, key)
-        if key in ("status", "cause", "cancel_reason"):
+            return getattr(primary_revision(run.revisions), key)
+        if key == "revisions":
+            return {k: {"revision": r.revision, "branch": r.branch} for k, r in run.revisions.items()}
+        if key == "cause_detail":
+            return {name: self._run_name(run.cause_detail.get(name)) for name in wanted}
+        if key == "superseded_by":
+            return self._run_name(run.superseded_by)
+        if key == "triggered_by":
+            return self._triggered_by[run.id]
+        if key in ("status", "cause", "cancel_reason", "ref"):
             return getattr(run, key)
         raise KeyError(key)
+
+    def _run_name(self, value: Any) -> Any:
+        """Run ids written as names, everything else as it is."""
+        known = {str(run_id): name for run_id, name in self.names.items()}
+        return known.get(str(value), value)
 
     def _named(self, reason: str | None) -> str | None:
         if reason is None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gocdnext.runs import dispatch
-from gocdnext.runs import transitions as t
+from gocdnext.runs import events as t
+from gocdnext.runs.transitions import apply
 from gocdnext.runs.state import CANCELED, FAILED, OPEN, OPEN_JOB, RUNNING, SUCCESS, TERMINAL_JOB, Run
 from tests.unit.runs.builders import AGENT, NOW, OTHER, make_run, slot
 
@@ -32,7 +33,7 @@ def runs(draw: st.DrawFn) -> Run:
 def dispatched(run: Run, free: int) -> Run:
     """Passes until nothing follows any more."""
     while True:
-        run = t.apply(run, t.Reached(), NOW).run
+        run = apply(run, t.Reached(), NOW).run
         events: list[t.Event] = []
         for decision in dispatch.plan(run, [slot(free=free)]).decisions:
             match decision:
@@ -46,7 +47,7 @@ def dispatched(run: Run, free: int) -> Run:
         if not events:
             return run
         for event in events:
-            run = t.apply(run, event, NOW).run
+            run = apply(run, event, NOW).run
 
 
 def random_event(draw: st.DrawFn, run: Run) -> t.Event:
@@ -97,7 +98,7 @@ def test_invariants_hold_and_every_run_ends(data: st.DataObject) -> None:
         run = dispatched(run, free)
         check(run)
         before = run
-        outcome = t.apply(run, random_event(data.draw, run), NOW + timedelta(seconds=1))
+        outcome = apply(run, random_event(data.draw, run), NOW + timedelta(seconds=1))
         run = outcome.run
         check(run)
         for job in before.jobs:
@@ -112,7 +113,7 @@ def test_invariants_hold_and_every_run_ends(data: st.DataObject) -> None:
         run = dispatched(run, 9)
         for job in run.jobs:
             if job.status == RUNNING and job.agent_id is not None:
-                run = t.apply(run, t.JobReported(job.id, job.agent_id, job.attempt, True, 0), NOW).run
+                run = apply(run, t.JobReported(job.id, job.agent_id, job.attempt, True, 0), NOW).run
     check(run)
     assert run.status not in OPEN
     assert not any(job.status in OPEN_JOB for job in run.jobs)
@@ -123,7 +124,7 @@ def test_invariants_hold_and_every_run_ends(data: st.DataObject) -> None:
 def test_the_same_event_twice_is_the_same_as_once(data: st.DataObject) -> None:
     run = dispatched(data.draw(runs()), 3)
     event = random_event(data.draw, run)
-    once = t.apply(run, event, NOW).run
+    once = apply(run, event, NOW).run
     if isinstance(event, t.AgentLost) and once is not run:
         return  # the second one is about an attempt that is over: covered above
-    assert t.apply(once, event, NOW).run == once
+    assert apply(once, event, NOW).run == once

@@ -6,21 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from gocdnext.runs import transitions as t
+from gocdnext.runs import events as t
+from gocdnext.runs.transitions import apply
 from gocdnext.runs.state import CANCELED, FAILED, QUEUED, RUNNING, SKIPPED, SUCCESS, Run
 from tests.unit.runs.builders import AGENT, LATER, NOW, OTHER, job_named, make_run, statuses
 
 
 def assign(run: Run, *labels: str) -> Run:
     for label in labels:
-        run = t.apply(run, t.JobAssigned(job_named(run, label).id, AGENT), NOW).run
+        run = apply(run, t.JobAssigned(job_named(run, label).id, AGENT), NOW).run
     return run
 
 
 def report(run: Run, label: str, *, success: bool = True, **fields: object) -> t.Outcome:
     job = job_named(run, label)
     values: dict[str, object] = {"agent_id": AGENT, "attempt": job.attempt, "exit_code": 0 if success else 1} | fields
-    return t.apply(run, t.JobReported(job.id, success=success, **values), LATER)  # type: ignore[arg-type]
+    return apply(run, t.JobReported(job.id, success=success, **values), LATER)  # type: ignore[arg-type]
 
 
 def test_a_run_succeeds_when_every_stage_did() -> None:
@@ -53,7 +54,7 @@ def test_a_failed_stage_cancels_what_comes_later_but_not_its_own_siblings() -> N
 
 def test_after_a_cancelled_stage_the_next_one_is_reached_and_the_run_is_cancelled_at_the_end() -> None:
     run = make_run("one: a; two: b")
-    run = t.apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW).run
+    run = apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW).run
     assert statuses(run)["one/"] == CANCELED
     assert run.status == QUEUED
     assert report(assign(run, "b"), "b").run.status == CANCELED
@@ -61,13 +62,13 @@ def test_after_a_cancelled_stage_the_next_one_is_reached_and_the_run_is_cancelle
 
 def test_a_stage_whose_jobs_were_all_skipped_is_a_success() -> None:
     run = make_run("one: a")
-    done = t.apply(run, t.JobSkipped(job_named(run, "a").id), NOW)
+    done = apply(run, t.JobSkipped(job_named(run, "a").id), NOW)
     assert statuses(done.run) == {"one/": SUCCESS, "a": SKIPPED}
     assert done.run.status == SUCCESS
 
 
 def test_empty_stages_succeed_when_they_are_reached() -> None:
-    run = t.apply(make_run("one: ; two: a; three: "), t.Reached(), NOW).run
+    run = apply(make_run("one: ; two: a; three: "), t.Reached(), NOW).run
     assert statuses(run) == {"one/": SUCCESS, "two/": QUEUED, "three/": QUEUED, "a": QUEUED}
     run = report(assign(run, "a"), "a").run
     assert statuses(run)["three/"] == SUCCESS
@@ -75,7 +76,7 @@ def test_empty_stages_succeed_when_they_are_reached() -> None:
 
 
 def test_a_run_of_empty_stages_only_ends_at_once() -> None:
-    done = t.apply(make_run("one: ; two: "), t.Reached(), NOW)
+    done = apply(make_run("one: ; two: "), t.Reached(), NOW)
     assert done.run.status == SUCCESS
     assert t.RunEnded(done.run.id, SUCCESS) in done.effects
 
@@ -99,7 +100,7 @@ def test_a_repeated_result_changes_nothing() -> None:
 
 def test_cancel_of_a_run_ends_it_now_and_lets_running_jobs_report() -> None:
     run = assign(make_run("one: a, b; two: c"), "a")
-    done = t.apply(run, t.RunCancelRequested(), NOW)
+    done = apply(run, t.RunCancelRequested(), NOW)
     run = done.run
     assert run.status == CANCELED
     assert run.finished_at == NOW
@@ -115,19 +116,19 @@ def test_cancel_of_a_run_ends_it_now_and_lets_running_jobs_report() -> None:
 
 def test_cancel_closes_a_running_stage_that_nothing_runs_in() -> None:
     run = report(assign(make_run("one: a, b"), "a"), "a").run
-    run = t.apply(run, t.RunCancelRequested(), NOW).run
+    run = apply(run, t.RunCancelRequested(), NOW).run
     assert statuses(run) == {"one/": CANCELED, "a": SUCCESS, "b": CANCELED}
 
 
 def test_cancel_of_a_finished_run_changes_nothing() -> None:
     run = report(assign(make_run("one: a"), "a"), "a").run
-    assert t.apply(run, t.RunCancelRequested(), NOW).run is run
+    assert apply(run, t.RunCancelRequested(), NOW).run is run
 
 
 def test_cancel_of_a_running_job_is_stamped_once_and_sent_each_time() -> None:
     run = assign(make_run("one: a"), "a")
-    first = t.apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW)
-    again = t.apply(first.run, t.JobCancelRequested(job_named(run, "a").id), LATER)
+    first = apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW)
+    again = apply(first.run, t.JobCancelRequested(job_named(run, "a").id), LATER)
     assert job_named(again.run, "a").cancel_requested_at == NOW
     assert len(again.effects) == 1
     assert report(again.run, "a").run.status == CANCELED
@@ -139,7 +140,7 @@ def test_a_lost_agent_is_repeated_three_times_and_then_fails_the_job() -> None:
         run = assign(run, "a")
         job = job_named(run, "a")
         assert job.attempt == attempt
-        run = t.apply(run, t.AgentLost(job.id, AGENT, attempt, "agent lost before completion"), LATER).run
+        run = apply(run, t.AgentLost(job.id, AGENT, attempt, "agent lost before completion"), LATER).run
     job = job_named(run, "a")
     assert (job.status, job.exit_code, job.attempt) == (FAILED, -1, 3)
     assert job.error == "agent lost before completion (attempts=4, max=3)"
@@ -149,28 +150,28 @@ def test_a_lost_agent_is_repeated_three_times_and_then_fails_the_job() -> None:
 def test_a_lost_deploy_job_is_never_repeated() -> None:
     run = make_run("one: a")
     run = assign(run.with_jobs(replace(job_named(run, "a"), retry_unsafe=True)), "a")
-    run = t.apply(run, t.AgentLost(job_named(run, "a").id, AGENT, 0, "agent lost before completion"), LATER).run
+    run = apply(run, t.AgentLost(job_named(run, "a").id, AGENT, 0, "agent lost before completion"), LATER).run
     assert statuses(run)["a"] == FAILED
 
 
 def test_a_lost_agent_with_a_pending_cancel_makes_the_job_cancelled() -> None:
     run = assign(make_run("one: a"), "a")
-    run = t.apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW).run
-    run = t.apply(run, t.AgentLost(job_named(run, "a").id, AGENT, 0, "agent lost"), LATER).run
+    run = apply(run, t.JobCancelRequested(job_named(run, "a").id), NOW).run
+    run = apply(run, t.AgentLost(job_named(run, "a").id, AGENT, 0, "agent lost"), LATER).run
     assert statuses(run)["a"] == CANCELED
 
 
 def test_an_assignment_that_could_not_be_sent_is_not_an_attempt() -> None:
     run = assign(make_run("one: a"), "a")
     job = job_named(run, "a")
-    done = t.apply(run, t.AssignmentLost(job.id, AGENT, 0), LATER)
+    done = apply(run, t.AssignmentLost(job.id, AGENT, 0), LATER)
     assert job_named(done.run, "a") == replace(job, status=QUEUED, agent_id=None, started_at=None)
     assert t.LookAgain(run.id) in done.effects
 
 
 def test_outputs_are_kept_of_a_success_only() -> None:
     run = assign(make_run("one: a, b, c"), "a", "b", "c")
-    run = t.apply(run, t.JobCancelRequested(job_named(run, "c").id), NOW).run
+    run = apply(run, t.JobCancelRequested(job_named(run, "c").id), NOW).run
     run = report(run, "a", outputs={"k": "v"}).run
     run = report(run, "b", success=False, outputs={"k": "v"}).run
     run = report(run, "c", outputs={"k": "v"}).run

@@ -1,0 +1,40 @@
+"""The new run that repeats a finished one (contract-runs 3.10), and durations as people read them. Pure."""
+
+from __future__ import annotations
+
+from gocdnext.errors import ConflictError, UnprocessableError
+from gocdnext.runs.assignment import primary_revision
+from gocdnext.runs.creation import NewRun
+from gocdnext.runs.state import OPEN, Run
+
+_OWN_KEYS = frozenset({"provider", "delivery", "material_id", "modification_id"})
+
+
+def replay(run: Run, triggered_by: str) -> NewRun:
+    """All revisions and the cause of `run` once more. Raises ConflictError, UnprocessableError."""
+    if run.status in OPEN:
+        raise ConflictError("run is still active (queued/running) — cannot rerun")
+    if run.cause_detail.get("config_source") == "pr_head":
+        raise UnprocessableError("a PR-head run cannot be fully rerun: push to the pull request, or rerun its jobs")
+    if not run.revisions:
+        raise UnprocessableError("cannot replay this run: source revision is no longer available")
+    kept = {key: value for key, value in run.cause_detail.items() if key not in _OWN_KEYS}
+    number = run.cause_detail.get("pr_number")
+    lane = f"pr:{number}" if run.cause == "pull_request" and isinstance(number, int) and number > 0 else ""
+    return NewRun(
+        pipeline_id=run.pipeline_id,
+        cause=run.cause or "manual",
+        triggered_by=triggered_by or f"rerun:{run.id}",
+        revisions=run.revisions,
+        cause_detail={**kept, "provider": "api", "delivery": f"rerun-{run.id}", "rerun_of": str(run.id)},
+        ref=lane or primary_revision(run.revisions).branch,
+    )
+
+
+def format_duration(seconds: int) -> str:
+    """Seconds in the field's notation: `45s`, `1m30s`, `168h0m0s`."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minutes else f"{second}s"
