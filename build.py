@@ -113,7 +113,9 @@ def demo(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    become(PYTHON, "-m", "pytest", *arguments)
+    """Two workers: most tests wait for a server or a database, and they share nothing."""
+    own_choice = any(argument.startswith(("-n", "--pdb", "-p")) for argument in arguments)
+    become(PYTHON, "-m", "pytest", *([] if own_choice else ["-n", "2"]), *arguments)
 
 
 def lint(arguments: list[str]) -> None:
@@ -121,7 +123,7 @@ def lint(arguments: list[str]) -> None:
     checks: dict[str, list[str | Path]] = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy"],
+        "mypy": ["mypy", "gocdnext", "build.py", "packaging"],
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "sql/migrations", "sql/queries"],
         "no SQL in Python": [PYTHON, "packaging/check_sql.py"],
     }
@@ -145,19 +147,17 @@ def bench(arguments: list[str]) -> None:
 
 
 def docs(arguments: list[str]) -> None:
-    for page in ("configuration", "cli"):
-        made = subprocess.run(
-            [str(PYTHON), "-m", "gocdnext.cli.manual", page],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            check=False,
-        )
+    pages = {
+        "configuration": ["-m", "gocdnext.cli.manual", "configuration"],
+        "cli": ["-m", "gocdnext.cli.manual", "cli"],
+        "state-machine": ["packaging/draw_states.py"],
+    }
+    for page, command in pages.items():
+        made = subprocess.run([str(PYTHON), *command], cwd=ROOT, env=environment(), capture_output=True)
         if made.returncode != 0:
-            raise SystemExit(f"docs: gocdnext.cli.manual {page} failed with exit code {made.returncode}")
-        target = ROOT / "docs" / f"{page}.md"
-        target.write_bytes(made.stdout)
-        say(f"wrote {target.relative_to(ROOT)}")
+            raise SystemExit(made.stderr.decode())
+        (ROOT / "docs" / f"{page}.md").write_bytes(made.stdout)
+        say(f"wrote docs/{page}.md")
 
 
 def proto(arguments: list[str]) -> None:

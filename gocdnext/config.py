@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gocdnext.errors import DomainError
+from gocdnext.pipeline.durations import go_duration
 
 
 class ConfigError(DomainError):
@@ -77,6 +78,13 @@ VARIABLES: Final = (
         "The address people and providers reach this server by; used in links.",
     ),
     Variable(
+        "GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT",
+        "duration",
+        "168h",
+        "How long a gate without a `timeout` of its own waits before its run is cancelled; `never`, `off` or `0` is for "
+        "ever. Kept within 1m and 2160h.",
+    ),
+    Variable(
         "GOCDNEXT_LOG_MONTHS_AHEAD",
         "number",
         "3",
@@ -101,6 +109,8 @@ class Settings:
     auth_enabled: bool
     agent_registration_token: str | None
     public_base: str
+    approval_timeout: int | None
+    """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
 
 
@@ -119,6 +129,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
         agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
         public_base=read.text("GOCDNEXT_PUBLIC_BASE").rstrip("/"),
+        approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
     )
 
@@ -160,6 +171,15 @@ class _Reader:
         if value not in ("true", "false"):
             raise ConfigError(f"{name}={value!r}: expected true or false")
         return value == "true"
+
+    def window(self, name: str, low: int, high: int) -> int | None:
+        value = self.text(name).lower()
+        if value in ("never", "off", "0"):
+            return None
+        seconds = go_duration(value)
+        if seconds is None or seconds < 0:
+            raise ConfigError(f"{name}={value!r}: expected a duration such as 168h, or never")
+        return min(max(int(seconds), low), high)
 
     def address(self, name: str) -> Address:
         value = self.text(name)

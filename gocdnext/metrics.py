@@ -45,6 +45,8 @@ DURATION_BUCKETS = (
     600,
 )
 """Seconds; 16 buckets, geometric from 0.005 to 600."""
+DRAIN_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 420, 600)
+"""Seconds."""
 RPCS = (
     "Register",
     "Connect",
@@ -77,6 +79,7 @@ class Metrics:
             "gocdnext_jobs_scheduled", "Jobs handed to an agent", ("pipeline", "project"), registry=registry
         )
         self._running = Gauge("gocdnext_jobs_running", "Jobs that agents run for this process", registry=registry)
+        self._with_agents = 0
         self._duration = Histogram(
             "gocdnext_job_duration_seconds",
             "From start to end of a job",
@@ -92,6 +95,23 @@ class Metrics:
             "gocdnext_queue_depth",
             "Runs and jobs that wait; both labels carry the same value",
             ("stage", "stage_status"),
+            registry=registry,
+        )
+        self._lines_dropped = Counter(
+            "gocdnext_log_lines_dropped", "Log lines that belong to no attempt any more", ("reason",), registry=registry
+        )
+        self._drains = Counter("gocdnext_agent_drain", "Agents that drained", ("outcome",), registry=registry)
+        self._drain_duration = Histogram(
+            "gocdnext_agent_drain_duration_seconds",
+            "From the start of an agent's drain to its end",
+            ("outcome",),
+            buckets=DRAIN_BUCKETS,
+            registry=registry,
+        )
+        self._results_invalid = Counter(
+            "gocdnext_job_result_validation_failed",
+            "Results that were not what they said",
+            ("kind",),
             registry=registry,
         )
         for method in RPCS:
@@ -110,14 +130,18 @@ class Metrics:
     def job_scheduled(self, pipeline_id: UUID, project_id: UUID) -> None:
         """A job was handed to an agent (not a lost race)."""
         self._scheduled.labels(str(pipeline_id), str(project_id)).inc()
-        self._running.inc()
+        self._with_agents += 1
+        self._running.set(self._with_agents)
 
     def job_left(self) -> None:
-        """A job that was handed out is no longer with its agent, however it ended."""
-        self._running.dec()
+        """A job that was handed out is no longer with its agent and goes back to the queue."""
+        # A job that an earlier process handed out may come back to this one.
+        self._with_agents = max(0, self._with_agents - 1)
+        self._running.set(self._with_agents)
 
     def job_ended(self, pipeline_id: UUID, project_id: UUID, status: str, seconds: float) -> None:
-        """A job reached a terminal status, `seconds` after it had started."""
+        """A job that was handed out reached a terminal status, `seconds` after it had started."""
+        self.job_left()
         known = status if status in ("success", "failed", "canceled", "skipped") else "unknown"
         self._duration.labels(str(pipeline_id), str(project_id), known).observe(seconds)
 
@@ -128,6 +152,19 @@ class Metrics:
     def rpc_handled(self, method: str, code: str) -> None:
         """An RPC ended with a gRPC status such as `OK` or `Canceled`."""
         self._handled.labels(rpc_label(method), code).inc()
+
+    def log_lines_dropped(self, reason: str, count: int) -> None:
+        """Lines of an agent were dropped, for one of the reasons of the contract."""
+        self._lines_dropped.labels(reason).inc(count)
+
+    def agent_drained(self, outcome: str, seconds: float) -> None:
+        """An agent that had said it is draining has gone: `clean` with all its results stored, else `abandoned`."""
+        self._drains.labels(outcome).inc()
+        self._drain_duration.labels(outcome).observe(seconds)
+
+    def result_invalid(self, kind: str) -> None:
+        """A result's `artifacts` or `outputs` were not what it said."""
+        self._results_invalid.labels(kind).inc()
 
     async def exposition(self, db: Database, accept: str) -> tuple[bytes, str]:
         """What `/metrics` answers and its content type. Without a database the queue gauges are absent, only they."""

@@ -39,7 +39,7 @@ from gocdnext.metrics import Metrics
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
-from gocdnext.sweepers import partitions, reaper
+from gocdnext.sweepers import gates, partitions, reaper
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -109,6 +109,7 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 await services.start(scheduler.run, db, rooms.runs)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 services.start_soon(reaper.run, rooms.runs)
+                services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:

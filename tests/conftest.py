@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-pytest_plugins = ["tests.postgres_fixture"]
+pytest_plugins = ["tests.vectors_options", "tests.postgres_fixture"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

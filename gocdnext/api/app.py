@@ -10,12 +10,13 @@ from quart_trio import QuartTrio
 
 from gocdnext.api import agents, cors, errors, health, job_runs, pipelines, projects, runs
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
+from gocdnext.api.connection import Connection
 from gocdnext.api.context import EXTENSION, services
 from gocdnext.api.routing import Rule
 from gocdnext.api.services import Services
 from gocdnext.auth import bearer, roles
-from gocdnext.auth.identity import ForbiddenError, NotAuthenticatedError
-from gocdnext.errors import InvalidError
+from gocdnext.auth.identity import NotAuthenticatedError
+from gocdnext.errors import ForbiddenError, InvalidError
 
 BLUEPRINTS = (
     health.blueprint,
@@ -28,8 +29,9 @@ BLUEPRINTS = (
 
 
 class Application(QuartTrio):
-    """QuartTrio with our request and our rules."""
+    """QuartTrio with our connection, request and rules."""
 
+    asgi_http_class = Connection
     request_class = BoundedRequest
     url_rule_class = Rule
 

@@ -10,11 +10,12 @@ from werkzeug.exceptions import HTTPException
 
 from gocdnext.api import wire
 from gocdnext.api.respond import answer
-from gocdnext.auth.identity import ForbiddenError, NotAuthenticatedError
+from gocdnext.auth.identity import NotAuthenticatedError
 from gocdnext.db.pool import DatabaseUnavailableError
 from gocdnext.errors import (
     ConflictError,
     DomainError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
     TooLargeError,

@@ -220,6 +220,13 @@ class LogLine(Wire):
     text: str
 
 
+class GateVote(Wire):
+    user_label: str
+    decision: str
+    decided_at: Time
+    comment: str | None = None
+
+
 class JobDetail(Wire):
     id: Id
     stage_run_id: Id
@@ -235,6 +242,18 @@ class JobDetail(Wire):
     finished_at: Time | None = None
     agent_id: Id | None = None
     cancel_requested_at: Time | None = None
+    approval_gate: bool = False
+    approvers: list[str] | None = None
+    approver_groups: list[str] | None = None
+    approvals: list[GateVote] | None = None
+    approval_description: str | None = None
+    approval_quorum_label: str | None = None
+    awaiting_since: Time | None = None
+    decided_at: Time | None = None
+    decided_by: str | None = None
+    decision: str | None = None
+    notify_on: str | None = None
+    notify_uses: str | None = None
     logs: list[LogLine] = []
     logs_head: list[LogLine] = []
     logs_omitted: int | None = None

@@ -29,6 +29,7 @@ COMMANDS = {
     "agent": Entry("serve", "agent", "Run an agent, configured by GOCDNEXT_* variables."),
     "apply": Entry("projects", "apply", "Create or update a project from the files in .gocdnext."),
     "validate": Entry("validate", "validate", "Check pipeline files without a server."),
+    "run-local": Entry("local", "run_local", "Run a pipeline file on this machine, without a server."),
     "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),

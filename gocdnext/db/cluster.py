@@ -37,6 +37,10 @@ log = structlog.get_logger(__name__)
 DATABASE = "gocdnext"
 FIRST_START_BYTES = 192 * 1024 * 1024
 """Free bytes that a first start asks for: programs 31 MB, cluster 38 MB, write-ahead log, and room to begin."""
+RESTART_BYTES = 64 * 1024 * 1024
+"""Free bytes that PostgreSQL waits for after it ended on a full disk: four segments of write-ahead log."""
+SPACE_POLL = 1.0
+"""Seconds between two looks for room on a full disk."""
 INITDB_TIMEOUT = 300.0
 START_TIMEOUT = 300.0
 """Seconds; recovery after a crash has to read the write-ahead log."""
@@ -225,7 +229,12 @@ async def _back_off(
     logfile: LogFile,
     failure: DatabaseStartError | None,
 ) -> None:
-    """Notes the end of a postmaster and waits before the next; raises DatabaseStartError when there were too many."""
+    """Notes the end of a postmaster and waits before the next; raises DatabaseStartError when there were too many.
+
+    An end on a full disk does not count: there is nothing to be tried before somebody has made room.
+    """
+    if logfile.says_full() and await _wait_for_room(settings.state):
+        return
     now = trio.current_time()
     ends.append(now)
     while ends[0] < now - settings.window:
@@ -234,6 +243,20 @@ async def _back_off(
     if len(ends) > settings.restarts:
         raise _explained(failure, child, logfile, settings.state)
     await trio.sleep(min(FIRST_BACKOFF * 2 ** (len(ends) - 1), LONGEST_BACKOFF))
+
+
+async def _wait_for_room(state: StateDir) -> bool:
+    """Whether room had to be waited for."""
+    if statedir.free_bytes(state.pg) >= RESTART_BYTES:
+        return False
+    log.error(
+        "postgres_waits_for_room",
+        error=f"the disk with {state.pg} is full: PostgreSQL has stopped, and goes on when {RESTART_BYTES // 2**20} MiB "
+        "are free there. Nothing that was acknowledged is lost.",
+    )
+    while statedir.free_bytes(state.pg) < RESTART_BYTES:  # noqa: ASYNC110 - a file system tells nobody
+        await trio.sleep(SPACE_POLL)
+    return True
 
 
 def _explained(

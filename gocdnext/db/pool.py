@@ -36,7 +36,8 @@ _AWAY = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    # A full disk, too many connections: what is asked for may work once there is room.
+    asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
     # A statement on a connection whose last words ("terminating connection") are being read.
     asyncpg.InternalClientError,

@@ -187,16 +187,21 @@ def remove_socket_dir(state: StateDir, directory: Path) -> None:
 
 def require_space(path: Path, wanted: int) -> None:
     """Raises StateDirectoryError unless `wanted` bytes are free where `path` lies."""
-    try:
-        status = os.statvfs(path)
-    except OSError as error:
-        raise state_error(path, error) from error
-    free = status.f_bavail * status.f_frsize
+    free = free_bytes(path)
     if free < wanted:
         raise StateDirectoryError(
             f"a first start needs {wanted // 2**20} MiB below {path}, and there is no space left for it: "
             f"{free // 2**20} MiB are free. Free some, or choose another directory with --state."
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes of the file system where `path` lies. Raises StateDirectoryError."""
+    try:
+        status = os.statvfs(path)
+    except OSError as error:
+        raise state_error(path, error) from error
+    return status.f_bavail * status.f_frsize
 
 
 def _lock(lock: int, path: Path) -> None:

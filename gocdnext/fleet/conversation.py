@@ -59,20 +59,26 @@ class Conversations:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        started, drained = time.monotonic(), False
+        buffer = messages_of(stream)
         log = self._ingest.writer(session.agent_id)
-        # The writer outlives the stream: lines that were received are stored even when the agent has vanished.
+        receiver = Receiver(
+            session, log, self._runs, self._metrics, clock=self._clock, finished=self._registry.finished
+        )
+        receiving, drained = asyncio.create_task(receiver.run(buffer)), False
         writing = asyncio.create_task(log.run())
         try:
             await stream.send_initial_metadata()
             self._registry.make_ready(session)
-            await self._talk(session, stream, log, writing)
+            await self._talk(session, stream, receiving, writing)
             drained = not session.held
         finally:
-            if session.draining:
-                self._metrics.agent_drained("clean" if drained else "abandoned", time.monotonic() - started)
+            if session.draining_since is not None:
+                seconds = time.monotonic() - session.draining_since
+                self._metrics.agent_drained("clean" if drained else "abandoned", seconds)
             self._registry.remove(session)
-            farewell = asyncio.create_task(self._farewell(session, log, writing))
+            # What has arrived still counts, also when the agent has vanished: these two end behind it, in the farewell.
+            buffer.eof()
+            farewell = asyncio.create_task(self._farewell(session, log, receiving, writing))
             self._farewells.add(farewell)
             farewell.add_done_callback(self._farewells.discard)
             self._open.discard(task)
@@ -90,12 +96,10 @@ class Conversations:
         if leftover:
             await asyncio.wait(leftover, timeout=1.0)
 
-    async def _talk(self, session: Session, stream: Stream, log: LogWriter, writing: asyncio.Task[None]) -> None:
-        """Receives and sends until one of them is over, the writer fails, or the session is ended from elsewhere."""
-        receiver = Receiver(
-            session, log, self._runs, self._metrics, clock=self._clock, finished=self._registry.finished
-        )
-        receiving = asyncio.create_task(receiver.run(messages_of(stream)))
+    async def _talk(
+        self, session: Session, stream: Stream, receiving: asyncio.Task[None], writing: asyncio.Task[None]
+    ) -> None:
+        """Until the agent has closed its side, something broke, or the session is ended from elsewhere."""
         sending = asyncio.create_task(_send(session, stream))
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         session.on_end = lambda: None if ended.done() else ended.set_result(None)
@@ -111,18 +115,24 @@ class Conversations:
         finally:
             session.on_end = None
             ended.cancel()
-            for task in (receiving, sending):
-                task.cancel()
-            await asyncio.gather(receiving, sending, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
-    async def _farewell(self, session: Session, log: LogWriter, writing: asyncio.Task[None]) -> None:
+    async def _farewell(
+        self, session: Session, log: LogWriter, receiving: asyncio.Task[None], writing: asyncio.Task[None]
+    ) -> None:
+        """Finishes what was received, unless a newer session has taken over; then the agent is offline."""
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL_SECONDS):
-                    if not session.superseded and not writing.done():
-                        await log.flush()
+            if not session.superseded:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FAREWELL_SECONDS):
+                        await asyncio.wait({receiving, writing}, return_when=asyncio.FIRST_COMPLETED)
+                        if not writing.done():
+                            await log.flush()
         finally:
+            receiving.cancel()
             writing.cancel()
+            await asyncio.gather(receiving, writing, return_exceptions=True)
         if session.superseded or self.stopping:
             return
         try:

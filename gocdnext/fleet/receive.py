@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +34,7 @@ from gocdnext.runs.service import JobReport
 DRAIN_MESSAGES = 512
 """Messages handled before others get their turn."""
 COMPLETE_SECONDS = 5.0
-"""Bound of one try to store a result; it is not interrupted in between when the agent vanishes."""
+"""Bound of one try to store a result."""
 MAX_OUTPUTS = 64
 MAX_OUTPUT_BYTES = 64 * 1024
 
@@ -94,7 +95,8 @@ class Receiver:
             elif kind == "result":
                 await self._result(message.result)
             elif kind == "draining":
-                self._session.draining = True
+                if not self._session.draining:
+                    self._session.draining_since = time.monotonic()
             else:
                 # Reports of tests, coverage and services have no store yet; progress is never sent by agents.
                 self._ignored[kind or "unknown"] += 1
@@ -156,8 +158,7 @@ class Receiver:
         self._finished(self._session, held)
 
     async def _complete_once(self, report: JobReport) -> None:
-        # Shielded, and short: a result that has arrived is stored even when its agent vanishes right now.
-        with trio.CancelScope(shield=True), trio.fail_after(COMPLETE_SECONDS):
+        with trio.fail_after(COMPLETE_SECONDS):
             if not await self._runs.complete(report):
                 _log.info("result was late or repeated", job_id=str(report.job_id), attempt=report.attempt)
 

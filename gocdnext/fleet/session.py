@@ -79,7 +79,8 @@ class Session:
     """When the agent was last heard of."""
     disabled: bool = False
     phase: Phase = Phase.REGISTERED
-    draining: bool = False
+    draining_since: float | None = None
+    """When the agent said that it wants no more work (monotonic seconds)."""
     superseded: bool = False
     """A newer session, here or elsewhere, has taken over: nothing of this one counts any more."""
     ending: tuple[Status, str] | None = None
@@ -89,6 +90,11 @@ class Session:
     cancelled: set[str] = field(default_factory=set)
     """Jobs that the agent was told to stop."""
     outbox: Outbox = field(default_factory=Outbox)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the agent finishes what it has and wants no more."""
+        return self.draining_since is not None
 
     @property
     def takes_work(self) -> bool:

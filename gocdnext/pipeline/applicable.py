@@ -10,7 +10,7 @@ import msgspec
 from gocdnext.pipeline.model import Pipeline
 from gocdnext.pipeline.nodes import Node
 from gocdnext.pipeline.parser import ParsedFile, outline
-from gocdnext.pipeline.problems import Problem, quoted
+from gocdnext.pipeline.problems import Problem, path_below, quoted
 from gocdnext.pipeline.schema import Block
 
 POLICY_PREFIX = "_compliance_"
@@ -59,7 +59,7 @@ def check_set(files: Iterable[ParsedFile]) -> list[Problem]:
             if target != job.deploy.target:
                 refusal = _Refusal(
                     "deploy_target",
-                    _path("jobs", job.name),
+                    path_below("jobs", job.name),
                     f"the environment {quoted(job.deploy.environment)} has another target in {other}",
                     "an environment has one target",
                     _job(job.name),
@@ -79,10 +79,10 @@ def _names(pipeline: Pipeline) -> Iterable[_Refusal]:
     for job in pipeline.jobs:
         if job.name.startswith(POLICY_PREFIX):
             message = f"job names that start with `{POLICY_PREFIX}` are reserved for policies"
-            yield _Refusal("name_reserved", _path("jobs", job.name), message, "", _job(job.name))
+            yield _Refusal("name_reserved", path_below("jobs", job.name), message, "", _job(job.name))
         elif _NOTIFICATION_JOB.fullmatch(job.name):
             message = f"the job name {quoted(job.name)} is reserved for notifications"
-            yield _Refusal("name_reserved", _path("jobs", job.name), message, "rename the job", _job(job.name))
+            yield _Refusal("name_reserved", path_below("jobs", job.name), message, "rename the job", _job(job.name))
 
 
 def _duplicates(pipeline: Pipeline) -> Iterable[_Refusal]:
@@ -111,10 +111,6 @@ def _service(index: int) -> Callable[[Block], Node]:
 
 def _job(name: str) -> Callable[[Block], Node]:
     return lambda top: top.named_blocks("jobs")[name].key
-
-
-def _path(key: str, name: str) -> str:
-    return f"{key}.{name}" if re.fullmatch(r"[\w-]+", name) else f"{key}[{quoted(name)}]"
 
 
 def _problem(refusal: _Refusal, filename: str, top: Block | None) -> Problem:

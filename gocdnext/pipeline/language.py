@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gocdnext.pipeline.nodes import Node, Scalar
+from gocdnext.pipeline.nodes import MAX_KEYS, Node, Scalar
 from gocdnext.pipeline.problems import Problems
 from gocdnext.pipeline.schema import BAD, Block, Boolean, Fields, Integer, ListOf, MapOf, Number, Raw, Text
 
-MAX_JOBS = 4_000
+MAX_JOBS = MAX_KEYS
 """Jobs of one file, hidden ones included."""
 
 TEXT, BOOLEAN, INTEGER, NUMBER = Text(), Boolean(), Integer(), Number()

@@ -15,6 +15,8 @@ import yaml
 
 MAX_BYTES = 5 * 1024 * 1024
 MAX_DEPTH = 100
+MAX_KEYS = 4_000
+"""Keys of one mapping, and so jobs of one file, hidden ones included."""
 MAX_NODES = 80_000
 """Nodes of one file, aliases counted as often as they are used; 256 characters of a text count as one more.
 
@@ -103,12 +105,13 @@ def read(text: str) -> Node:
 
 
 class _Frame(msgspec.Struct, eq=False):
-    """A collection being filled: its children so far (keys and values in turn), their size and height together."""
+    """A collection being filled: its children so far, keys and values in turn."""
 
     node: Mapping | Sequence
     anchor: str | None
     children: list[Node]
-    size: int = 1
+    before: int
+    """What was counted before it: the difference is its size."""
     height: int = 1
 
 
@@ -129,10 +132,13 @@ class _Builder:
         while True:
             event: Any = self._next()
             kind = type(event)
+            done: Node | None = None
             if kind is yaml.ScalarEvent:
                 done = self._scalar(event)
-            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                done = self._start(event, kind is yaml.MappingStartEvent)
+            elif kind is yaml.MappingStartEvent:
+                self._start(event, Mapping(0, 0, []))
+            elif kind is yaml.SequenceStartEvent:
+                self._start(event, Sequence(0, 0, []))
             elif kind is yaml.AliasEvent:
                 done = self._alias(event)
             else:
@@ -155,19 +161,19 @@ class _Builder:
         if not self._open:
             return node
         frame = self._open[-1]
-        frame.size += size
         frame.children.append(node)
+        if len(frame.children) > 2 * MAX_KEYS and type(frame.node) is Mapping:
+            self._refuse_keys(frame.node, mark)
         return None
 
-    def _start(self, event: Any, mapping: bool) -> Node | None:
+    def _start(self, event: Any, node: Mapping | Sequence) -> None:
         mark = event.start_mark
+        before = self._total
         self._count(1, 1, mark)
         if event.anchor:
             self._anchors[event.anchor] = None
-        line, column = mark.line + 1, mark.column + 1
-        node = Mapping(line, column, []) if mapping else Sequence(line, column, [])
-        self._open.append(_Frame(node, event.anchor, []))
-        return None
+        node.line, node.column = mark.line + 1, mark.column + 1
+        self._open.append(_Frame(node, event.anchor, [], before))
 
     def _end(self) -> Node | None:
         frame = self._open.pop()
@@ -178,8 +184,8 @@ class _Builder:
             node.pairs = list(zip(children[::2], children[1::2], strict=True))
         height = max(frame.height, 2 if children else 1)
         if frame.anchor:
-            self._anchors[frame.anchor] = (node, frame.size, height)
-        return self._attach(node, frame.size, height)
+            self._anchors[frame.anchor] = (node, self._total - frame.before, height)
+        return self._attach(node, height)
 
     def _alias(self, event: Any) -> Node | None:
         name, mark = event.anchor, event.start_mark
@@ -192,15 +198,15 @@ class _Builder:
             raise Unreadable("yaml_syntax", f"anchor {_named('&', name)} contains itself", line, column)
         node, size, height = found
         self._count(size, height, mark)
-        return self._attach(node, size, height)
+        return self._attach(node, height)
 
-    def _attach(self, node: Node, size: int, height: int) -> Node | None:
+    def _attach(self, node: Node, height: int) -> Node | None:
         """Give a finished node to the collection around it; without one it is the document."""
         if not self._open:
             return node
         frame = self._open[-1]
-        frame.size += size
-        frame.height = max(frame.height, height + 1)
+        if height >= frame.height:
+            frame.height = height + 1
         frame.children.append(node)
         return None
 
@@ -210,6 +216,11 @@ class _Builder:
             self._refuse_size(mark)
         if len(self._open) + height > MAX_DEPTH:
             raise Unreadable("limit", f"nested deeper than {MAX_DEPTH} levels", mark.line + 1, mark.column + 1)
+
+    def _refuse_keys(self, node: Mapping, mark: Any) -> NoReturn:
+        message = f"the mapping that starts on line {node.line} has more than {MAX_KEYS:,} keys"
+        hint = "split the pipeline into several files"
+        raise Unreadable("limit", message, mark.line + 1, mark.column + 1, hint)
 
     def _refuse_size(self, mark: Any) -> NoReturn:
         message = f"the file has more than {MAX_NODES:,} values (aliases are counted each time they are used)"

@@ -129,18 +129,22 @@ def _paths(root: Node, wanted: set[int]) -> dict[int, str]:
         seen.add(id(node))
         if id(node) in wanted:
             found[id(node)] = path
+        # Most nodes are scalars without a problem: for them no path is made.
         if isinstance(node, Sequence):
-            stack.extend((item, f"{path}[{index}]") for index, item in reversed(list(enumerate(node.items))))
+            for index in range(len(node.items) - 1, -1, -1):
+                item = node.items[index]
+                if type(item) is not Scalar or id(item) in wanted:
+                    stack.append((item, f"{path}[{index}]"))
         elif isinstance(node, Mapping):
             for key, value in reversed(node.pairs):
-                below = _below(path, key)
-                stack.append((value, below))
-                stack.append((key, below))
+                if type(value) is not Scalar or id(value) in wanted or id(key) in wanted:
+                    below = path_below(path, key.value if isinstance(key, Scalar) else "?")
+                    stack += ((value, below), (key, below))
     return found
 
 
-def _below(path: str, key: Node) -> str:
-    text = key.value if isinstance(key, Scalar) else "?"
+def path_below(path: str, text: str) -> str:
+    """The path of a key below another path: `jobs.build`, or `jobs["with space"]`."""
     if len(text) > 80:
         text = text[:79] + "…"
     if not _PLAIN_SEGMENT.fullmatch(text):

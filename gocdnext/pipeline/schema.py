@@ -115,6 +115,8 @@ def key_nodes(node: Node) -> dict[str, Node]:
 def is_null(node: Node) -> bool:
     if not isinstance(node, Scalar):
         return False
+    if node.tag is None:
+        return node.plain and node.value in scalars.NULLS
     try:
         return scalars.core_tag(node) == "null"
     except scalars.Misfit:
@@ -196,14 +198,14 @@ class MapOf:
     def read(self, node: Node, problems: Problems) -> object:
         if type(node) is not Mapping:
             return None if is_null(node) else _misfit(node, problems, "a mapping")
-        if self.limit and len(node.pairs) > self.limit:
-            message = f"{len(node.pairs):,} entries, at most {self.limit:,} are allowed in one file"
+        found = entries(node, problems)
+        if self.limit and len(found) > self.limit:
+            message = f"{len(found):,} entries, at most {self.limit:,} are allowed in one file"
             problems.add("limit", node, message, "split the pipeline into several files")
             return BAD
         values: dict[str, object] = {}
-        count, read = 0, self.value.read
-        for name, key, below in entries(node, problems):
-            count += 1
+        read = self.value.read
+        for name, key, below in found:
             if problems.full:
                 return BAD
             value = read(below, problems)
@@ -216,18 +218,26 @@ class MapOf:
                 value.key = key
             if value is not BAD:
                 values[name] = value
-        return values if count == len(values) else BAD
+        return values if len(found) == len(values) else BAD
 
 
 class Fields:
     """A mapping with known keys. `called` is what messages call it, `hints` says more about keys people expect here."""
 
     def __init__(
-        self, called: str, fields: dict[str, Reader], hints: dict[str, str] | None = None, *, null: bool = False
+        self,
+        called: str,
+        fields: dict[str, Reader],
+        hints: dict[str, str] | None = None,
+        *,
+        null: bool = False,
+        tolerant: bool = False,
     ) -> None:
         self.called = called
         self.fields = fields
         self.hints = hints or {}
+        self.tolerant = tolerant
+        """Unknown keys are passed over."""
         self.null = null
         """Null is an empty block here, not an absent one."""
 
@@ -240,6 +250,8 @@ class Fields:
         for name, key, below in entries(node, problems):
             reader = fields.get(name)
             if reader is None:
+                if self.tolerant:
+                    continue
                 if problems.full:
                     return BAD
                 problems.add(

@@ -28,7 +28,7 @@ DEFAULT_FOLDER = ".gocdnext"
 MAX_TOLD = 20
 """Problems of files that one answer lists."""
 
-_SQL = queries.load("projects")
+_SQL = queries.load("apply")
 _UNDERSTOOD = frozenset({"name_reserved", "deploy_target"})
 """Kinds of problems that are no mistake in a file: it is understood and refused (422)."""
 _PARSING = trio.CapacityLimiter(1)

@@ -40,14 +40,18 @@ class Figures:
     async def of(self, conn: Connection, states: Mapping[UUID, object], now: datetime) -> dict[UUID, asyncpg.Record]:
         """The figures of projects and pipelines by id. `states` says of each in what state its runs are: figures
         that were computed for the same state are not computed again. At most one statement."""
-        stale = [key for key, state in states.items() if not self._good(key, state, now)]
-        if stale:
-            if len(self._known) + len(stale) > MOST:
-                self._known.clear()
-            for row in await conn.fetch(_SQL.figures, stale, now - WINDOW):
-                self._known[row["id"]] = _Entry(states[row["id"]], now + KEPT_FOR, row)
-        return {key: self._known[key].row for key in states}
+        found = {key: entry.row for key, state in states.items() if (entry := self._good(key, state, now))}
+        stale = [key for key in states if key not in found]
+        if not stale:
+            return found
+        rows = await conn.fetch(_SQL.figures, stale, now - WINDOW)
+        if len(self._known) + len(rows) > MOST:
+            self._known.clear()
+        for row in rows:
+            found[row["id"]] = row
+            self._known[row["id"]] = _Entry(states[row["id"]], now + KEPT_FOR, row)
+        return found
 
-    def _good(self, key: UUID, state: object, now: datetime) -> bool:
+    def _good(self, key: UUID, state: object, now: datetime) -> _Entry | None:
         entry = self._known.get(key)
-        return entry is not None and entry.state == state and now < entry.until
+        return entry if entry is not None and entry.state == state and now < entry.until else None

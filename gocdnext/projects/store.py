@@ -21,7 +21,7 @@ from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.implicit import with_implicit_material
 from gocdnext.pipeline.model import Pipeline
 
-_SQL = queries.load("projects")
+_SQL = queries.load("apply")
 
 
 @dataclass(frozen=True, slots=True)

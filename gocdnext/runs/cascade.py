@@ -79,9 +79,7 @@ def canceled(job: Job, origin: str, now: datetime) -> Job:
 
 def stamped(job: Job, origin: str, now: datetime) -> Job:
     """The running job with its wish to stop. The first request wins: neither its time nor its origin is overwritten."""
-    return replace(
-        job, cancel_requested_at=job.cancel_requested_at or now, cancel_origin=job.cancel_origin or origin
-    )
+    return replace(job, cancel_requested_at=job.cancel_requested_at or now, cancel_origin=job.cancel_origin or origin)
 
 
 def stop_job(run: Run, job: Job, reason: str) -> tuple[Effect, ...]:

@@ -82,7 +82,7 @@ class Consequences:
                 pipeline_id=row["id"],
                 cause="upstream",
                 triggered_by="system:upstream",
-                revisions=_inherited(run, row["materials"], row["upstream_material"]),
+                revisions=inherited(run, row["materials"], row["upstream_material"]),
                 cause_detail={
                     "upstream_run_id": str(run.id),
                     "upstream_run_counter": run.counter,
@@ -94,16 +94,14 @@ class Consequences:
             )
             await self.create(conn, new, aftermath)
 
-    async def _supersede(
-        self, conn: Connection, run: Run, environments: frozenset[str], aftermath: Aftermath
-    ) -> None:
+    async def _supersede(self, conn: Connection, run: Run, environments: frozenset[str], aftermath: Aftermath) -> None:
         """Older runs of the lane that wait for the same environments. The lane lock keeps them still meanwhile."""
         rows = await conn.fetch(
             _SQL.older_waiting_runs, run.pipeline_id, run.counter, run.definition.supersede, run.ref
         )
         for row in rows:
             victim = await store.load_locked(conn, row["id"], self._definitions)
-            if victim is None or not _concerned(victim, environments):
+            if victim is None or not concerned(victim, environments):
                 continue
             outcome = transitions.apply(victim, events.RunSuperseded(run.id, run.counter), self._clock())
             if outcome.run is victim:
@@ -113,7 +111,7 @@ class Consequences:
             await self.carry_out(conn, outcome.run, outcome.consequences, aftermath)
 
 
-def _concerned(victim: Run, environments: frozenset[str]) -> bool:
+def concerned(victim: Run, environments: frozenset[str]) -> bool:
     """Whether a gate that waits leads to one of the environments; an empty set on either side means every one."""
     if victim.status not in OPEN:
         return False
@@ -122,7 +120,7 @@ def _concerned(victim: Run, environments: frozenset[str]) -> bool:
     return bool(waiting) and (not environments or not behind or bool(environments & behind))
 
 
-def _inherited(run: Run, materials: dict[str, str], upstream_material: str) -> dict[str, Revision]:
+def inherited(run: Run, materials: dict[str, str], upstream_material: str) -> dict[str, Revision]:
     """The upstream's revisions, told by fingerprint for the downstream's own materials (design 9, decision 7)."""
     translated = {
         materials[material.fingerprint]: revision

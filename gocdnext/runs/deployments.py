@@ -6,30 +6,18 @@ Asyncio code on one raw connection, inside the transaction of the change that it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
-from gocdnext.pipeline.environment import DeployReference
+from gocdnext.runs.planning import Deploy
 from gocdnext.runs.state import QUEUED, RUNNING, Job, Run
 
 _SQL = queries.load("environments")
 
 
-@dataclass(frozen=True, slots=True)
-class Deploy:
-    """A deployment that is about to be sent to an agent."""
-
-    job: Job
-    environment: str
-    reference: DeployReference
-
-
-async def start(
-    conn: Connection, run: Run, deploys: list[Deploy], now: datetime, new_id: Callable[[], UUID]
-) -> None:
+async def start(conn: Connection, run: Run, deploys: list[Deploy], now: datetime, new_id: Callable[[], UUID]) -> None:
     """Records deployments that were claimed in this transaction."""
     for deploy in deploys:
         await conn.execute(

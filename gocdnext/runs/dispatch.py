@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
 from gocdnext.pipeline import model
 from gocdnext.runs.governance import environment_of
 from gocdnext.runs.ports import Slot
@@ -21,7 +22,6 @@ from gocdnext.runs.state import (
     Job,
     Run,
 )
-
 
 NO_SLOT = frozenset({"no_agent", "agents_full"})
 """Codes of `Wait` that mean: runnable, but there is no slot for it here."""

@@ -32,9 +32,14 @@ class Environments:
 
     async def freeze(self, slug: str, name: str, reason: str, by: str) -> None:
         """Freezes; a second freeze changes reason and actor. Raises InvalidError, NotFoundError."""
-        for what, text, limit in (("environment", name, MAX_NAME), ("reason", reason, MAX_REASON), ("actor", by, MAX_ACTOR)):
+        for what, text, limit in (
+            ("environment", name, MAX_NAME),
+            ("reason", reason, MAX_REASON),
+            ("actor", by, MAX_ACTOR),
+        ):
             if not text.strip() or len(text) > limit:
                 raise InvalidError(f"{what}: between 1 and {limit} characters are needed")
+
         async def work(conn: Connection) -> bool:
             await conn.execute(_SQL.lock_freezes, slug)
             return await conn.fetchval(_SQL.freeze, slug, name, reason, by, self._clock()) is not None

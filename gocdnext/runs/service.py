@@ -16,16 +16,15 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
-from gocdnext.runs import assignment, deployments, dispatch, events, store, transitions
-from gocdnext.runs.assignment import Assignment, AssignmentError
+from gocdnext.runs import deployments, events, planning, store, transitions
 from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
-from gocdnext.runs.deployments import Deploy
-from gocdnext.runs.ports import Fleet, Slot
+from gocdnext.runs.events import Outcome
+from gocdnext.runs.planning import Pass, Sent
+from gocdnext.runs.ports import Fleet
 from gocdnext.runs.replay import format_duration, replay
 from gocdnext.runs.state import OPEN, RUNNING, Job, Run
-from gocdnext.runs.events import Outcome
 
 _SQL = queries.load("runs")
 STALE_AFTER = timedelta(seconds=90)
@@ -295,61 +294,20 @@ class RunService:
         for run_id in aftermath.created:
             self._observer.wake(run_id)
 
-    async def _plan(self, conn: Connection, run_id: UUID, aftermath: Aftermath) -> _Work:
-        """Decides and saves until nothing more follows from the decisions themselves."""
+    async def _plan(self, conn: Connection, run_id: UUID, aftermath: Aftermath) -> Pass:
+        """A dispatch pass under the run's lock, saved with everything that follows from it."""
         loaded = await store.load_locked(conn, run_id, self._definitions)
         if loaded is None:
             raise NotFoundError("run not found")
-        work = _Work(loaded, self._fleet.slots())
-        work.take(transitions.apply(loaded, events.Reached(), self._clock()))
-        while self._decide(work):
-            pass
-        if work.run is not loaded:
-            await store.save(conn, loaded, work.run)
-            await deployments.start(conn, work.run, work.deploys, self._clock(), self._new_id)
-        await self._consequences.carry_out(conn, work.run, work.consequences, aftermath)
-        return work
+        now = self._clock()
+        done = planning.carry_out(loaded, self._fleet.slots(), now)
+        if done.run is not loaded:
+            await store.save(conn, loaded, done.run)
+            await deployments.start(conn, done.run, done.deploys, now, self._new_id)
+        await self._consequences.carry_out(conn, done.run, done.consequences, aftermath)
+        return done
 
-    def _decide(self, work: _Work) -> bool:
-        """One plan carried out on the values; True when a refusal or skip may have made more possible."""
-        plan = dispatch.plan(work.run, work.slots)
-        again = False
-        work.unplaced = False
-        for decision in plan.decisions:
-            match decision:
-                case dispatch.Assign(job, slot):
-                    again |= self._assign(work, job, slot)
-                case dispatch.Refuse(job, error):
-                    work.take(transitions.apply(work.run, events.JobRefused(job.id, error), self._clock()))
-                    again = True
-                case dispatch.Skip(job):
-                    work.take(transitions.apply(work.run, events.JobSkipped(job.id), self._clock()))
-                    again = True
-                case dispatch.Wait(code=code):
-                    work.unplaced |= code in dispatch.NO_SLOT
-        if work.run.status in OPEN and work.run.queue_reason != plan.queue_reason:
-            work.run = replace(work.run, queue_reason=plan.queue_reason)
-        return again
-
-    def _assign(self, work: _Work, job: Job, slot: Slot) -> bool:
-        """Gives the job to the slot; a job whose assignment cannot be built fails. True when it failed."""
-        try:
-            made = assignment.build(work.run, job)
-            if made.definition.deploy is not None:
-                deploy = made.definition.deploy
-                reference = assignment.deploy_reference_of(work.run, job, deploy)
-                work.deploys.append(Deploy(job, deploy.environment, reference))
-        except AssignmentError as error:
-            work.take(transitions.apply(work.run, events.JobRefused(job.id, _clean(str(error))), self._clock()))
-            return True
-        work.take(transitions.apply(work.run, events.JobAssigned(job.id, slot.agent_id), self._clock()))
-        work.assignments.append(_Made(made, slot))
-        work.slots = tuple(
-            replace(s, free=s.free - 1) if s.session_id == slot.session_id else s for s in work.slots
-        )
-        return False
-
-    async def _send(self, run: Run, made: _Made) -> None:
+    async def _send(self, run: Run, made: Sent) -> None:
         if self._fleet.assign(made.slot.session_id, made.assignment):
             job = run.job(made.assignment.job_id)
             if job is not None:
@@ -409,30 +367,6 @@ def _gate_answer(done: _Done, job_id: UUID) -> GateAnswer:
         approvals_now=job.gate.required if decided else job.gate.approvals,
         approvals_required=job.gate.required,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    assignment: Assignment
-    slot: Slot
-
-
-@dataclass(slots=True)
-class _Work:
-    """A dispatch pass under way."""
-
-    run: Run
-    slots: tuple[Slot, ...]
-    assignments: list[_Made] = field(default_factory=list)
-    deploys: list[Deploy] = field(default_factory=list)
-    effects: tuple[events.Effect, ...] = ()
-    consequences: tuple[events.Consequence, ...] = ()
-    unplaced: bool = False
-
-    def take(self, outcome: Outcome) -> None:
-        self.run = outcome.run
-        self.effects += outcome.effects
-        self.consequences += outcome.consequences
 
 
 def _clean(text: str) -> str:

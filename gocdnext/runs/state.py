@@ -201,9 +201,7 @@ class Run:
             return None
         entry = self.notifications[int(number)]
         plugin = model.Plugin(image=entry.uses, settings=entry.with_)
-        return model.Job(
-            name=job.name, stage=NOTIFICATIONS_STAGE, kind="plugin", plugin=plugin, secrets=entry.secrets
-        )
+        return model.Job(name=job.name, stage=NOTIFICATIONS_STAGE, kind="plugin", plugin=plugin, secrets=entry.secrets)
 
     @property
     def active_stage(self) -> Stage | None:

@@ -97,7 +97,9 @@ async def save(conn: Connection, before: Run, after: Run) -> None:
 
 
 async def _save_gates(conn: Connection, changes: list[tuple[UUID, Gate | None, Gate | None]]) -> None:
-    changed = [(job_id, was, gate) for job_id, was, gate in changes if gate is not None and was is not None and was != gate]
+    changed = [
+        (job_id, was, gate) for job_id, was, gate in changes if gate is not None and was is not None and was != gate
+    ]
     if not changed:
         return
     cleared = [job_id for job_id, was, gate in changed if was.votes and not gate.votes]

@@ -238,6 +238,11 @@ SELECT
                     AND st.started_at IS NOT NULL
                     AND st.finished_at IS NOT NULL
                     AND st.status IN ('success', 'failed', 'canceled')
+            WHERE NOT EXISTS (
+                SELECT FROM job_runs jr
+                INNER JOIN job_gates ga ON ga.job_run_id = jr.id
+                WHERE jr.stage_run_id = st.id
+            )
             GROUP BY st.name
         ) f
     ) AS stage_stats
@@ -264,7 +269,8 @@ WHERE pl.project_id = $1
 ORDER BY pl.name;
 
 -- name: figures
--- Success rate and medians of the runs since $2, for each id of a project or of a pipeline in $1.
+-- Success rate and medians of the runs since $2, for each id of a project or of a pipeline in $1. Stages with a gate
+-- are not process time.
 SELECT
     g.id,
     f.*
@@ -288,7 +294,15 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(extract(EPOCH FROM st.finished_at - st.started_at)), 0)::double precision AS seconds
         FROM stage_runs st
-        WHERE st.run_id = r.id AND st.started_at IS NOT NULL AND st.finished_at IS NOT NULL
+        WHERE
+            st.run_id = r.id
+            AND st.started_at IS NOT NULL
+            AND st.finished_at IS NOT NULL
+            AND NOT EXISTS (
+                SELECT FROM job_runs jr
+                INNER JOIN job_gates ga ON ga.job_run_id = jr.id
+                WHERE jr.stage_run_id = st.id
+            )
     ) w
     WHERE pl.project_id = g.id OR pl.id = g.id
 ) f;

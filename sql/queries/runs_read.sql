@@ -134,7 +134,7 @@ ORDER BY r.created_at DESC, r.id DESC
 LIMIT $2;
 
 -- name: detail
--- One run with its stages and jobs as JSON. Every job has the default quorum of one until gates store their own.
+-- One run with its stages and jobs as JSON. A job that is no gate has the default quorum of one (contract-runs 13, 17).
 SELECT
     r.id,
     r.pipeline_id,
@@ -171,10 +171,33 @@ SELECT
                     'error', nullif(jr.error, ''),
                     'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at),
                     'agent_id', jr.agent_id, 'attempt', jr.attempt,
-                    'cancel_requested_at', utc_text(jr.cancel_requested_at), 'approval_required', 1
+                    'cancel_requested_at', utc_text(jr.cancel_requested_at),
+                    'approval_gate', ga.job_run_id IS NOT NULL, 'approval_required', coalesce(ga.required, 1),
+                    'approvers', nullif(ga.approvers, '{}'), 'approver_groups', nullif(ga.approver_groups, '{}'),
+                    'approval_description', nullif(ga.description, ''),
+                    'approval_quorum_label', ga.quorum_label, 'awaiting_since', utc_text(ga.awaiting_since),
+                    'decision', ga.decision, 'decided_by', ga.decided_by, 'decided_at', utc_text(ga.decided_at),
+                    'approvals', (
+                        SELECT json_agg(
+                            json_build_object(
+                                'user_label', v.label, 'decision', v.decision, 'comment', nullif(v.comment, ''),
+                                'decided_at', utc_text(v.decided_at)
+                            ) ORDER BY v.decided_at, v.voter
+                        )
+                        FROM gate_votes v
+                        WHERE v.job_run_id = ga.job_run_id
+                    ),
+                    'notify_on', n.notification ->> 'on', 'notify_uses', n.notification ->> 'uses'
                 ) ORDER BY jr.name, jr.matrix_key
             ) AS jobs
             FROM job_runs jr
+            LEFT JOIN job_gates ga ON ga.job_run_id = jr.id
+            CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN s.name = '_notifications' AND jr.name ~ '^_notify_[0-9]{1,6}$'
+                        THEN r.notifications -> substr(jr.name, 9)::integer
+                END AS notification
+            ) n
             WHERE jr.stage_run_id = s.id
         ) j
         WHERE s.run_id = r.id

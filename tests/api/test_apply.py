@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from tests.api.test_conventions import error
 from tests.api.world import PIPELINE, World, commit, pipeline, repository
@@ -233,10 +234,9 @@ async def test_bad_forms(world: World) -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ({"approval": {"required": 1}}, "approval gates are not available in this version"),
         ({"script": ["x"], "secrets": ["TOKEN"]}, "`secrets` are not available"),
-        ({"script": ["x"], "environment": "prod"}, "`environment` is not available"),
         ({"script": ["x"], "agent": {"profile": "big"}}, "(`agent.profile`) is not available"),
+        ({"script": ["x"], "id_tokens": {"T": {"aud": "https://x"}}}, "`id_tokens` are not available"),
         ({"script": ["x"], "cluster": "c1"}, "`cluster` is not available"),
     ],
 )
@@ -289,3 +289,18 @@ async def test_files_from_the_repository(world: World, tmp_path: Path) -> None:
     assert error(answer, 502).startswith("fetch empty/ from repo: ") or "nope" in answer.text
     answer = await post(world, {"slug": "b", "scm_source": {**scm, "url": f"file://{tmp_path}/nothing"}})
     assert error(answer, 502).startswith("fetch .gocdnext/ from repo: ")
+
+
+async def test_concurrent_applies_of_one_project(world: World) -> None:
+    answers: list[httpx.Response] = []
+
+    async def one(number: int) -> None:
+        entries = [{"name": "ci.yaml", "content": pipeline("ci", variables={"N": str(number)})}]
+        answers.append(await world.http.post("/api/v1/projects/apply", json={"slug": "a", "files": entries}))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(one, number)
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert sum(answer.json()["project_created"] for answer in answers) == 1
+    assert (await world.http.get("/api/v1/projects/a")).json()["pipelines"][0]["definition_version"] == 8

@@ -11,8 +11,10 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from gocdnext.api import listen
 from gocdnext.api.app import BLUEPRINTS, Application
 from gocdnext.auth import roles
+from gocdnext.auth.identity import Subject
 from tests.api.world import TOKEN, World, served
 from tests.postgres_fixture import running_server
 
@@ -121,11 +123,14 @@ async def test_metrics(world: World) -> None:
     answer = await world.http.get("/metrics", headers={"Accept-Encoding": "identity"})
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "_created" not in answer.text
-    await world.runs.dispatch(UUID(run_id))
     world.metrics.job_ended(agent.id, agent.id, "success", 1.5)
     world.metrics.job_ended(agent.id, agent.id, "strange", 1.5)
     world.metrics.rpc_started("Connect")
     world.metrics.rpc_handled("Connect", "Canceled")
+    world.metrics.agent_drained("clean", 2.0)
+    world.metrics.result_invalid("outputs")
+    world.metrics.log_lines_dropped("flush_failed", 3)
+    await world.runs.dispatch(UUID(run_id))
     answer = await world.http.get("/metrics", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     found = {
@@ -151,6 +156,9 @@ async def test_metrics(world: World) -> None:
         key for key in found if key[0] == "gocdnext_job_duration_seconds_bucket" and ("status", "success") in key[1]
     ]
     assert len(buckets) == 17
+    assert found["gocdnext_agent_drain_total", (("outcome", "clean"),)] == 1
+    assert found["gocdnext_job_result_validation_failed_total", (("kind", "outputs"),)] == 1
+    assert found["gocdnext_log_lines_dropped_total", (("reason", "flush_failed"),)] == 3
     assert any(name == "process_resident_memory_bytes" for name, _ in found)
     answer = await world.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
@@ -207,3 +215,58 @@ async def test_header_that_is_too_large(world: World) -> None:
     answer = await world.http.get("/healthz", headers={"X-Big": "x" * 200_000})
     assert answer.status_code in (400, 431)
     assert (await world.http.get("/healthz")).status_code == 200
+
+
+async def talk(world: World, sent: bytes) -> bytes:
+    """What the server says to these bytes until it closes the connection."""
+    with trio.fail_after(10):
+        async with await trio.open_tcp_stream("127.0.0.1", world.port) as stream:
+            await stream.send_all(sent)
+            return b"".join([piece async for piece in stream])
+
+
+async def test_old_and_eager_clients(world: World) -> None:
+    said = await talk(world, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.endswith(b"ok")
+    one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    said = await talk(world, one + one + last)
+    assert said.count(b"HTTP/1.1 200") == 2
+    assert said.count(b"HTTP/1.1 404") == 1
+    assert (await talk(world, b"GET / HTTP/9\r\n\r\n")).startswith(b"HTTP/1.1 400")
+    assert (await talk(world, b"GET /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400")
+
+
+async def test_body_that_never_ends(world: World) -> None:
+    assert world.app is not None
+    world.app.config["BODY_TIMEOUT"] = 0.1
+    head = b"POST /api/v1/projects/apply HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    said = await talk(world, head + b"Content-Length: 99\r\n\r\n{")
+    assert said.startswith(b"HTTP/1.1 408")
+    assert b'{"error":"the request body did not arrive in time"}' in said
+    said = await talk(world, head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+    assert said.startswith(b"HTTP/1.1 408")
+
+
+async def test_address_in_use(world: World) -> None:
+    with pytest.raises(listen.ListenError, match=f"cannot listen on 127.0.0.1:{world.port}: Address already in use"):
+        listen.open_listener("127.0.0.1", world.port)
+    with pytest.raises(listen.ListenError, match="cannot listen on"):
+        listen.open_listener("host.invalid", 0)
+
+
+def test_ladder_of_roles() -> None:
+    viewer = Subject(name="v", role=roles.Role.VIEWER, provider="test")
+    assert viewer.may(roles.Role.VIEWER)
+    assert not viewer.may(roles.Role.MAINTAINER)
+
+
+async def test_idle_and_dawdling_connections_are_closed(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "KEEP_ALIVE", 0.1)
+    async with served(database_url, tmp_path) as world:
+        assert (await talk(world, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"ok")
+        assert await talk(world, b"GET /healthz HTTP/1.1\r\nHos") == b""
+        assert await talk(world, b"") == b""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
-import pytest
 import trio
 from httpx_sse import aconnect_sse
 
 from tests.api.test_conventions import error
-from tests.api.world import PIPELINE, World, commit, partitioned, pipeline, repository
+from tests.api.world import PIPELINE, World, partitioned, pipeline
 
 UNKNOWN = str(uuid4())
 
@@ -343,6 +340,19 @@ async def test_live_log(world: World) -> None:
         assert answer.text.startswith(": ready\n\nevent: end\n")
 
 
+async def test_reader_that_leaves_is_let_go(world: World) -> None:
+    _, run_id = await one_run(world)
+    async with await trio.open_tcp_stream("127.0.0.1", world.port) as stream:
+        await stream.send_all(f"GET /api/v1/runs/{run_id}/logs/stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        received = b""
+        while b": ready" not in received:
+            received += await stream.receive_some()
+        assert world.hub.readers() == 1
+    with trio.fail_after(5):
+        while world.hub.readers():
+            await trio.lowlevel.checkpoint()
+
+
 async def test_cancel(world: World) -> None:
     made = await world.apply()
     agent = await world.agent_online()
@@ -377,6 +387,41 @@ async def test_cancel_of_a_job(world: World) -> None:
     assert error(await world.http.post(f"/api/v1/job_runs/{queued}/cancel"), 409) == "job_run already terminal"
 
 
+async def test_gate_and_notification_in_the_detail(world: World) -> None:
+    approval = {"required": 2, "approvers": ["ines", "max"], "description": "ship it?"}
+    jobs = {"sign-off": {"stage": "build", "approval": approval}, "compile": {"stage": "build", "script": ["make"]}}
+    notifications = [{"on": "always", "uses": "slack@v1"}]
+    made = await world.apply(files={"ci.yaml": pipeline("ci", jobs=jobs, notifications=notifications)})
+    run_id = await world.trigger(made["pipelines"][0]["pipeline_id"])
+    detail = await get(world, f"/api/v1/runs/{run_id}")
+    compiled, gate = detail["stages"][0]["jobs"]
+    assert compiled["approval_required"] == 1
+    assert "approval_gate" not in compiled
+    shown = {
+        "approval_gate": True,
+        "approval_required": 2,
+        "approvers": ["ines", "max"],
+        "approval_description": "ship it?",
+        "awaiting_since": "2026-04-28T13:00:00Z",
+    }
+    assert shown == {key: gate.get(key) for key in shown}
+    assert not {"decision", "decided_by", "decided_at", "approvals", "approver_groups"} & set(gate)
+    await world.db.execute(
+        "INSERT INTO gate_votes (job_run_id, voter, label, decision, decided_at)"
+        " VALUES ($1, 'i', 'Ines', 'approved', $2)",
+        UUID(gate["id"]),
+        world.now,
+    )
+    gate = (await get(world, f"/api/v1/runs/{run_id}"))["stages"][0]["jobs"][1]
+    vote = {"user_label": "Ines", "decision": "approved", "decided_at": "2026-04-28T13:00:00Z"}
+    assert gate["approvals"] == [vote]
+    (notification,) = detail["stages"][-1]["jobs"]
+    assert detail["stages"][-1]["name"] == "_notifications"
+    assert (notification["notify_on"], notification["notify_uses"]) == ("always", "slack@v1")
+    summary = (await get(world, "/api/v1/projects/billing"))["pipelines"][0]
+    assert {"name": "sign-off", "stage": "build", "approval_gate": True} in summary["definition_jobs"]
+
+
 async def test_yaml(world: World) -> None:
     made = await world.apply()
     path = f"/api/v1/pipelines/{made['pipelines'][0]['pipeline_id']}/yaml"
@@ -389,135 +434,3 @@ async def test_yaml(world: World) -> None:
         assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
     answer = await world.http.get(path, headers={"Accept": "application/json, text/yaml"})
     assert answer.json()["yaml"] == PIPELINE
-
-
-async def test_trigger_takes_the_head_of_the_branch(world: World, tmp_path: Path) -> None:
-    where = tmp_path / "repo"
-    first = repository(where, {"a.txt": "1"})
-    scm = {"provider": "manual", "url": str(where)}
-    made = await world.apply(scm_source=scm, files={"ci.yaml": pipeline("ci", materials=[])})
-    pipeline_id = made["pipelines"][0]["pipeline_id"]
-    answer = await world.http.post(
-        f"/api/v1/pipelines/{pipeline_id}/trigger", json={"triggered_by": "ines", "git_ref": 5}
-    )
-    assert answer.status_code == 202
-    assert answer.json() == {
-        "id": answer.json()["run_id"],
-        "run_id": answer.json()["run_id"],
-        "counter": 1,
-        "pipeline_id": pipeline_id,
-    }
-    detail = await get(world, f"/api/v1/runs/{answer.json()['id']}")
-    assert detail["triggered_by"] == "ines"
-    ((material, revision),) = detail["revisions"].items()
-    assert revision == {"revision": first, "branch": "main"}
-    assert detail["cause_detail"]["material_id"] == material
-    assert isinstance(detail["cause_detail"]["modification_id"], int)
-    meta = (await get(world, "/api/v1/projects"))["projects"][0]["latest_run_meta"]
-    assert (meta["revision"], meta["branch"], meta["triggered_by"], meta["cause"]) == (first, "main", "ines", "manual")
-    assert (await get(world, "/api/v1/projects/billing"))["pipelines"][0]["latest_run_meta"] == meta
-
-    second = commit(where, {"a.txt": "2"})
-    detail = await get(world, f"/api/v1/runs/{await world.trigger(pipeline_id)}")
-    assert detail["revisions"][material]["revision"] == second
-    assert detail["counter"] == 2
-    # Nothing new: the same modification again, and a run all the same.
-    third = await get(world, f"/api/v1/runs/{await world.trigger(pipeline_id)}")
-    assert third["cause_detail"]["modification_id"] == detail["cause_detail"]["modification_id"]
-    # The repository is gone: what is known is good enough.
-    where.rename(tmp_path / "gone")
-    assert (await get(world, f"/api/v1/runs/{await world.trigger(pipeline_id)}"))["revisions"][material][
-        "revision"
-    ] == second
-
-
-async def test_trigger_without_a_reachable_repository(world: World, tmp_path: Path) -> None:
-    materials = [{"git": {"url": f"https://user:secret@127.0.0.1:1/{tmp_path.name}", "branch": "main"}}]
-    made = await world.apply(files={"ci.yaml": pipeline("ci", materials=materials)})
-    told = error(await world.http.post(f"/api/v1/pipelines/{made['pipelines'][0]['pipeline_id']}/trigger"), 422)
-    assert told.startswith("pipeline has no modifications yet, and branch 'main' of https://127.0.0.1:1/")
-    assert "secret" not in told
-    assert (await get(world, "/api/v1/runs"))["runs"] == []
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"not json", "invalid JSON body: "),
-        (b"[]", "invalid JSON body: "),
-        (b"null", "invalid JSON body: "),
-        (b'{"triggered_by": 5}', "invalid JSON body: "),
-        (b"{} x", "invalid JSON body: "),
-        (b'{"a": ' + b"[" * 50_000, "invalid JSON body: "),
-        (b" " * 65_537, "read body: "),
-        (b'{"triggered_by": "' + b"a" * 6_000_000 + b'"}', "read body: "),
-        (b'{"triggered_by": "a\\u0000"}', "triggered_by must be"),
-        (b'{"triggered_by": "' + b"a" * 256 + b'"}', "triggered_by must be"),
-    ],
-)
-async def test_bad_bodies_of_a_trigger(world: World, body: bytes, message: str) -> None:
-    made = await world.apply()
-    answer = await world.http.post(f"/api/v1/pipelines/{made['pipelines'][0]['pipeline_id']}/trigger", content=body)
-    assert error(answer, 400).startswith(message)
-    assert (await get(world, "/api/v1/runs"))["total"] == 0
-
-
-async def test_trigger_follows_the_newest_green_upstream(world: World, tmp_path: Path) -> None:
-    where = tmp_path / "repo"
-    first = repository(where, {"a.txt": "1"})
-    shared = {"git": {"url": str(where), "branch": "main"}}
-    made = await world.apply(
-        files={
-            "up.yaml": pipeline("up", materials=[shared]),
-            "down.yaml": pipeline("down", materials=[shared, {"upstream": {"pipeline": "up", "stage": "build"}}]),
-        }
-    )
-    up, down = (p["pipeline_id"] for p in made["pipelines"])
-    agent = await world.agent_online()
-    green = await world.trigger(up)
-    await world.finish_jobs(agent, green)
-    commit(where, {"a.txt": "2"})
-    detail = await get(world, f"/api/v1/runs/{await world.trigger(down)}")
-    assert detail["cause"] == "manual"
-    assert detail["cause_detail"]["resolved_upstream"] is True
-    assert detail["cause_detail"]["upstream_run_id"] == green
-    assert detail["cause_detail"]["upstream_run_counter"] == 1
-    assert {"revision": green, "branch": ""} in detail["revisions"].values()
-    assert {"revision": first, "branch": "main"} in detail["revisions"].values()
-    own = {
-        str(row["id"]) for row in await world.db.fetch("SELECT id FROM materials WHERE pipeline_id = $1", UUID(down))
-    }
-    assert set(detail["revisions"]) == own
-    edges = (await get(world, "/api/v1/projects/billing"))["edges"]
-    assert edges == [{"from_pipeline": "up", "to_pipeline": "down", "stage": "build", "status": "success"}]
-
-
-async def test_concurrent_triggers_get_numbers_of_their_own(world: World) -> None:
-    made = await world.apply()
-    path = f"/api/v1/pipelines/{made['pipelines'][0]['pipeline_id']}/trigger"
-    counters: list[int] = []
-
-    async def one() -> None:
-        answer = await world.http.post(path)
-        assert answer.status_code == 202
-        counters.append(answer.json()["counter"])
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(one)
-    assert sorted(counters) == list(range(1, 21))
-
-
-async def test_concurrent_applies_of_one_project(world: World) -> None:
-    answers: list[httpx.Response] = []
-
-    async def one(number: int) -> None:
-        entries = [{"name": "ci.yaml", "content": pipeline("ci", variables={"N": str(number)})}]
-        answers.append(await world.http.post("/api/v1/projects/apply", json={"slug": "a", "files": entries}))
-
-    async with trio.open_nursery() as nursery:
-        for number in range(8):
-            nursery.start_soon(one, number)
-    assert [answer.status_code for answer in answers] == [200] * 8
-    assert sum(answer.json()["project_created"] for answer in answers) == 1
-    assert (await get(world, "/api/v1/projects/a"))["pipelines"][0]["definition_version"] == 8

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 import trio
 import trio_asyncio
+from quart_trio import QuartTrio
 
 from gocdnext import config
 from gocdnext.api import listen
@@ -51,6 +52,7 @@ class World:
 
     db: Database
     hub: LogHub
+    app: QuartTrio | None = None
     port: int = 0
     fleet: ScriptedFleet = field(default_factory=ScriptedFleet)
     metrics: Metrics = field(default_factory=Metrics)
@@ -144,7 +146,8 @@ async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **con
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(world.hub.run, db, world.shutdown)
-            world.port = await nursery.start(listen.run, create_app(services), settings.http_addr, world.shutdown)
+            world.app = create_app(services)
+            world.port = await nursery.start(listen.run, world.app, settings.http_addr, world.shutdown)
             async with httpx.AsyncClient(base_url=world.base, timeout=30) as world.http:
                 yield world
             world.shutdown.set()

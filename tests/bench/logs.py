@@ -101,6 +101,7 @@ async def _measure(dsn: str, lines: int) -> list[Figure]:
         await nursery.start(hub.run, db, shutdown)
         port = await nursery.start(server.run, "127.0.0.1", 0)
         rates = []
+        delays: list[float] = []
         for mode, count in (("flood", lines), ("single", SINGLE_LINES)):
             ready = trio.Event()
             registry._on_ready = ready.set
@@ -126,7 +127,6 @@ async def _measure(dsn: str, lines: int) -> list[Figure]:
                                 break
                         rates.append((seen - 1) / (time.monotonic() - began))
                     else:
-                        delays = []
                         while len(delays) < count:
                             sent = _SENT.findall(await anext(pieces))
                             now = time.monotonic()
@@ -140,9 +140,9 @@ async def _measure(dsn: str, lines: int) -> list[Figure]:
         nursery.cancel_scope.cancel()
     delays.sort()
     return [
-        ("log lines, one stream, one message a line: stored and seen", round(rates[0]), "lines/s", ">= 20000"),
-        ("one line to its event, idle, p50", round(delays[len(delays) // 2], 2), "ms", "<= 6"),
-        ("one line to its event, idle, p99", round(delays[math.ceil(len(delays) * 0.99) - 1], 2), "ms", "<= 25"),
+        ("log lines, one stream, one message a line: stored and seen", round(rates[0]), "lines/s", "20000"),
+        ("one line to its event, idle, p50", round(delays[len(delays) // 2], 2), "ms", "6"),
+        ("one line to its event, idle, p99", round(delays[math.ceil(len(delays) * 0.99) - 1], 2), "ms", "25"),
     ]
 
 

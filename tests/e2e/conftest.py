@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import ROOT, Server, build
+from tests.e2e.product import Product, product_in
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,27 @@ def server(program: Path, public_dir: Path) -> Iterator[Server]:
     server = Server(program, public_dir)
     yield server
     server.kill()
+
+
+@pytest.fixture
+def quick_dir(public_dir: Path) -> Iterator[Path]:
+    """As `public_dir`, in memory when there is room: a database is made and thrown away for each test."""
+    memory = Path("/dev/shm")
+    with contextlib.suppress(OSError):
+        status = os.statvfs(memory)
+        if status.f_bavail * status.f_frsize > 2 * 1024**3 and not status.f_flag & os.ST_NOEXEC:
+            folder = Path(tempfile.mkdtemp(prefix="gocdnext-e2e-", dir=memory))
+            folder.chmod(0o755)
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+    yield public_dir
+
+
+@pytest.fixture
+def product(quick_dir: Path) -> Iterator[Product]:
+    """A server from the checkout that is not started yet; everything that it or its agents started ends with it."""
+    with product_in(quick_dir) as product:
+        yield product
+        if (quick_dir / "server.log").exists():
+            print(product.log())  # shown when the test fails

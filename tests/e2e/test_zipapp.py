@@ -106,7 +106,7 @@ def open_to_all(tmp_path: Path) -> str:
     ("place", "message"),
     [
         (no_place, "cannot unpack into"),
-        (a_file, "is not a folder"),
+        (a_file, "cannot unpack into"),
         (of_somebody_else, "belongs to another user"),
         (open_to_all, "others may write there"),
     ],
@@ -116,6 +116,57 @@ def test_a_place_that_it_cannot_or_must_not_use(
 ) -> None:
     done = run(program, "--version", SHIV_ROOT=place(tmp_path))
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (3, True, False), done.stderr
+
+
+def test_a_folder_that_root_unpacked_serves_other_users(program: Path, public_dir: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    root = str(public_dir / "shiv")
+    shutil.copy(program, public_dir / "gocdnext")
+    assert run(public_dir / "gocdnext", "--version", SHIV_ROOT=root).returncode == 0
+    done = as_nobody(public_interpreter(), str(public_dir / "gocdnext"), "--version", SHIV_ROOT=root)
+    assert done.returncode == 0, done.stderr
+
+
+def as_nobody(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=clean_environment(**environment),
+        cwd="/",
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def public_interpreter() -> str:
+    """A Python of this version that other users may run; the one of this test can be in somebody's home."""
+    for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        try:
+            version = as_nobody(candidate, "-c", "import sys; print(sys.version_info[:2])").stdout.strip()
+        except OSError:
+            continue
+        if version == str(sys.version_info[:2]):
+            return candidate
+    pytest.skip("no Python of this version is open to other users")
+
+
+def test_a_folder_that_somebody_else_put_there(program: Path, tmp_path: Path) -> None:
+    """What a squatter in a shared folder like /tmp would try."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a folder of another user")
+    root = tmp_path / "shared"
+    root.mkdir()
+    root.chmod(0o1777)
+    assert run(program, "--version", SHIV_ROOT=str(root)).returncode == 0
+    (unpacked,) = (entry for entry in root.iterdir() if entry.is_dir())
+    os.chown(unpacked, 65534, 65534)
+    done = run(program, "--version", SHIV_ROOT=str(root))
+    assert (done.returncode, "belongs to another user" in done.stderr) == (3, True)
 
 
 def test_no_home(program: Path) -> None:

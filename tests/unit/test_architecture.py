@@ -14,13 +14,13 @@ PACKAGE = ROOT / "gocdnext"
 # Rooms by height: a room may import its own level's allowance and everything on lower levels, never a higher one.
 LEVELS = (
     {"cli", "server"},
-    {"api", "web", "fleet", "sweepers", "agent", "local_agent"},
-    {"projects", "materials", "runs", "logs", "blobs", "auth", "secrets", "metrics", "client"},
+    {"api", "web", "fleet", "sweepers", "agent", "local_agent", "local"},
+    {"projects", "materials", "runs", "logs", "blobs", "auth", "secrets", "metrics", "importers", "client"},
     {"pipeline", "db", "config", "proto", "journal", "systemd", "errors", ""},
 )
 HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for room in rooms}
 
-PURE = ("pipeline", "runs/state.py", "runs/transitions.py", "runs/dispatch.py")
+PURE = ("pipeline", "local/plan.py", "local/envfile.py", "runs/state.py", "runs/transitions.py", "runs/dispatch.py")
 IO_MODULES = {
     "asyncio", "asyncpg", "grpclib", "http", "httpx", "hypercorn", "os", "pathlib", "quart", "quart_trio", "requests",
     "select", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "trio",
@@ -83,6 +83,7 @@ def test_the_command_line_talks_http_only() -> None:
         "doctor.py": {"gocdnext.config", "gocdnext.db.binaries", "gocdnext.db.errors"},
         "about.py": {"gocdnext.config", "gocdnext.agent.config"},
         "manual.py": {"gocdnext.config", "gocdnext.agent.config"},
+        "local.py": {"gocdnext.local", "gocdnext.pipeline", "gocdnext.agent.config"},
         "validate.py": {"gocdnext.pipeline", "gocdnext.projects.supported"},
     }
     common = {"gocdnext.cli", "gocdnext.client", "gocdnext.__version__", "gocdnext.errors"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,8 @@ def test_authentication_is_on_beyond_loopback_unless_said_otherwise(addr: str, s
         ("GOCDNEXT_DATABASE_POOL", "9" * 40, "from 2 to 100"),
         ("GOCDNEXT_DATABASE_POOL", "٣", "from 2 to 100"),
         ("GOCDNEXT_AUTH_ENABLED", "yes", "expected true or false"),
+        ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "7d", "expected a duration"),
+        ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "-1h", "expected a duration"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(name: str, value: str, words: str) -> None:
@@ -73,7 +77,20 @@ def test_the_state_directory_is_told_found_or_asked_for(monkeypatch: pytest.Monk
         config.load({})
 
 
+def test_the_drawn_state_machine_is_what_the_code_does() -> None:
+    made = subprocess.run([sys.executable, DOCS.parent / "packaging/draw_states.py"], capture_output=True, check=True)
+    assert made.stdout.decode() == (DOCS / "state-machine.md").read_text(), "run: python3 build.py docs"
+
+
 @pytest.mark.parametrize("page", ["configuration", "cli"])
 def test_generated_pages_are_up_to_date(page: str) -> None:
     made = getattr(manual, page)() + "\n"
     assert (DOCS / f"{page}.md").read_text() == made, "run: python3 build.py docs"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("", 168 * 3600), ("never", None), ("OFF", None), ("0", None), ("1s", 60), ("9999h", 2160 * 3600), ("90m", 5400)],
+)
+def test_how_long_gates_wait(said: str, seconds: int | None) -> None:
+    assert load(GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT=said).approval_timeout == seconds

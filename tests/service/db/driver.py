@@ -20,7 +20,7 @@ import trio_asyncio
 
 from gocdnext.db import cluster
 from gocdnext.db.binaries import find_binaries
-from gocdnext.db.errors import DatabaseStartError
+from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
 from gocdnext.db.statedir import open_state
 
 
@@ -54,7 +54,7 @@ async def answer(connect: dict[str, Any]) -> None:
         for line in lines:
             try:
                 rows = await trio_asyncio.aio_as_trio(ask)(connect, line.decode())
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DRIVER_ERRORS as error:
                 print("failed", type(error).__name__, str(error).replace("\n", " "), flush=True)
             else:
                 print("rows", json.dumps(rows, default=str), flush=True)

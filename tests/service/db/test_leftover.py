@@ -76,7 +76,7 @@ async def test_a_leftover_that_does_not_stop_makes_us_refuse(made: Place) -> Non
     with orphan(made) as left:
         left.send_signal(signal.SIGSTOP)
         with pytest.raises(DatabaseStartError, match=f"kill -INT {left.pid}"):
-            await leftover.settle(made.data, service_user(), timeout=0.2)
+            await leftover.settle(made.data, made.state / "run", service_user(), timeout=0.2)
         assert left.poll() is None
         left.send_signal(signal.SIGCONT)
 
@@ -86,12 +86,12 @@ async def test_a_postmaster_of_another_user_makes_us_refuse(made: Place) -> None
     other = ServiceUser("other", user.uid + 1, user.gid, dropped=False)
     with orphan(made) as left:
         with pytest.raises(DatabaseStartError, match=f"process {left.pid} of user {user.uid}"):
-            await leftover.settle(made.data, other, timeout=5)
+            await leftover.settle(made.data, made.state / "run", other, timeout=5)
         assert left.poll() is None
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(made: Place) -> None:
-    """The classic of containers: the number in a stale pid file is another process at the next start."""
+    """The classic of containers: the number in the stale lock files is another process at the next start."""
     innocent = subprocess.Popen(["sleep", "1000"], **service_user().popen_kwargs())
     try:
         pid_file = made.data / "postmaster.pid"
@@ -99,6 +99,8 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(made: Place) -
         owner = made.data.stat()
         os.chown(pid_file, owner.st_uid, owner.st_gid)
         pid_file.chmod(0o600)
+        shutil.copy2(pid_file, made.state / "run" / ".s.PGSQL.5432.lock")
+        os.chown(made.state / "run" / ".s.PGSQL.5432.lock", owner.st_uid, owner.st_gid)
         with made.driver() as driver:
             driver.ready()
             assert driver.ask("SELECT n FROM kept") == [[42]]
@@ -116,7 +118,7 @@ async def test_a_program_of_the_same_name_elsewhere_is_left_alone(made: Place, r
     process = subprocess.Popen([impostor, "1000"], cwd=reachable, **service_user().popen_kwargs())  # noqa: ASYNC220 - a program to look at
     try:
         (made.data / "postmaster.pid").write_text(f"{process.pid}\n{made.data}\n")
-        await leftover.settle(made.data, service_user(), timeout=5)
+        await leftover.settle(made.data, made.state / "run", service_user(), timeout=5)
         assert process.poll() is None
         assert not (made.data / "postmaster.pid").exists()
     finally:

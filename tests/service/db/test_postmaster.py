@@ -74,7 +74,7 @@ def test_ready_means_our_own_child(tmp_path: Path) -> None:
 
 async def test_a_child_that_ignores_its_stop_is_killed(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log")
-    command = ["sh", "-c", "trap '' INT; echo up; while :; do sleep 1000; done"]
+    command = ["sh", "-c", "trap '' INT; echo up; exec sleep 1000"]
     async with running(command, user=US, log=log, death=signal.SIGKILL, stop=[(signal.SIGINT, 0.05)]) as child:
         with trio.fail_after(30):
             while log.tail() != "up":
@@ -106,24 +106,30 @@ async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 def dying_server(directory: Path) -> Iterator[dict[str, Any]]:
     """Welcomes each client and tells it in the same breath that it is about to die, as PostgreSQL does in a crash."""
     fatal = b"SFATAL\0C57P02\0Mterminating connection because of crash of another server process\0\0"
-    welcome = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
+    version = b"server_version\x0018.6\0"
+    welcome = b"R" + struct.pack("!ii", 8, 0) + b"S" + struct.pack("!i", 4 + len(version)) + version
+    welcome += b"Z" + struct.pack("!i", 5) + b"I"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / ".s.PGSQL.5432"))
         listening.listen()
+        listening.settimeout(30)
 
         def serve() -> None:
             with contextlib.suppress(OSError):
                 client, _ = listening.accept()
                 with client:
+                    client.settimeout(30)
                     client.recv(4096)
                     client.sendall(welcome + b"E" + struct.pack("!i", 4 + len(fatal)) + fatal)
                     client.recv(4096)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield {"host": str(directory), "user": "ci", "database": "gocdnext"}
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield {"host": str(directory), "user": "ci", "database": "gocdnext"}
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 async def test_a_postgres_that_dies_while_it_greets_us_is_one_failed_start(reachable: Path) -> None:

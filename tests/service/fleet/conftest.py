@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import grpclib.client
@@ -252,10 +253,10 @@ class Agent:
             raise GRPCError(Status(int(received["grpc-status"])), received.get("grpc-message")) from None
 
 
-async def aio(function: object, *args: object) -> object:  # type: ignore[misc]
+async def aio(function: Callable[..., Awaitable[Any]], *args: object) -> Any:
     """Runs asyncio code from trio, within ten seconds."""
     with trio.fail_after(10):
-        return await trio_asyncio.aio_as_trio(function)(*args)  # type: ignore[no-any-return]
+        return await trio_asyncio.aio_as_trio(function)(*args)
 
 
 @contextlib.asynccontextmanager

@@ -123,9 +123,21 @@ async def test_a_result_that_has_arrived_is_stored_though_its_agent_vanishes(fle
         fleet.runs.gate = trio.Event()
         await client.send(job_result(seeded), HEARTBEAT)
         await until(lambda: fleet.runs.gate.statistics().tasks_waiting == 1)
-    fleet.runs.gate.set()
+        client.channel.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        fleet.runs.gate.set()
     await until(lambda: fleet.runs.reports)
     assert fleet.runs.reports[0][1]
+    await fleet.until_status("runner", "offline")
+
+
+async def test_what_an_agent_sent_before_it_vanished_counts(fleet: Fleet) -> None:
+    async with fleet.ready_agent() as client:
+        seeded = await fleet.running(client)
+        await client.send(*(log_line(seeded, seq) for seq in range(1, 1001)), job_result(seeded))
+    await fleet.until_status("runner", "offline")
+    assert [stored for _, stored in fleet.runs.reports] == [True]
+    assert fleet.runs.lines_at_completion == [1000]
 
 
 async def test_draining_agents_get_nothing_new(fleet: Fleet) -> None:

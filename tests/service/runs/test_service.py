@@ -29,7 +29,7 @@ async def test_a_failed_send_puts_the_job_back_and_does_not_use_up_the_attempt(w
     await trigger(world)
     world.fleet.refuse = True
     await world.runs.dispatch((await world.run("p#1")).id)
-    run, job = await world.job("p#1/x")
+    _, job = await world.job("p#1/x")
     assert (job.status, job.attempt, job.agent_id) == (QUEUED, 0, None)
     world.fleet.refuse = False
     await world.settle()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gocdnext.runs import events as t
-from gocdnext.runs.transitions import apply
 from gocdnext.runs.state import CANCELED, FAILED, QUEUED, RUNNING, SKIPPED, SUCCESS, Run
+from gocdnext.runs.transitions import apply
 from tests.unit.runs.builders import AGENT, LATER, NOW, OTHER, job_named, make_run, statuses
 
 

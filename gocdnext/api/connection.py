@@ -1,0 +1,37 @@
+"""One request between hypercorn and the application.
+
+hypercorn announces `http.disconnect` while it is still sending the end of an answer, and quart-trio cancels the request
+for it: hypercorn then neither closes a connection that was to be closed nor starts the clock of an idle one.
+"""
+
+from __future__ import annotations
+
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
+from quart import Request
+from quart.asgi import ASGIHTTPConnection
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+
+class Connection(TrioASGIHTTPConnection):
+    """A request that is cancelled when its client leaves, unless its answer is complete."""
+
+    _complete = False
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handles the request; ends when the answer is sent or the client has gone."""
+
+        async def watched(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._complete = True
+            await send(message)
+
+        await super().__call__(receive, watched)
+
+    async def handle_messages(  # type: ignore[override]
+        self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
+    ) -> None:
+        """Feeds the request's body until the connection says that it is over."""
+        await ASGIHTTPConnection.handle_messages(self, request, receive)
+        if not self._complete:
+            nursery.cancel_scope.cancel()

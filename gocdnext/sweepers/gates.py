@@ -1,0 +1,14 @@
+"""Cancels runs whose gates nobody decided in time (spec-execution 8)."""
+
+from __future__ import annotations
+
+from gocdnext.runs.service import RunService
+from gocdnext.sweepers.periodic import every
+
+EVERY = 60.0
+"""Seconds between two passes."""
+
+
+async def run(runs: RunService, default_seconds: int | None) -> None:
+    """Expires gates until cancelled. `default_seconds` is for gates without a window of their own; None = never."""
+    await every(EVERY, "gates", lambda: runs.expire_gates(default_seconds))

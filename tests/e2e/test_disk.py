@@ -1,0 +1,137 @@
+"""State directories that cannot be used, and a disk that fills up under a running server (embedded-postgres A5)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.product import Product, Reader, api_of, make_repository, until
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def disk(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A small file system of its own (`size` in MiB)."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        assert os.environ.get("CI") != "true", "these tests mount file systems: run them as root"
+        pytest.skip("only root may mount a file system")
+    folder = public_dir / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}m,mode=0755", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        assert os.environ.get("CI") != "true", mounted.stderr
+        pytest.skip(f"cannot mount a file system here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def refused(product: Product) -> str:
+    """What the server says when it does not start. One line that is meant for people, and exit code 1."""
+    done = product.call("serve", "--state", product.state, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    assert said.count("the server cannot go on") == 1, said
+    return said
+
+
+@pytest.mark.parametrize("disk", [4], indirect=True)
+def test_a_full_state_directory_is_refused(product: Product, disk: Path) -> None:
+    product.state = disk / "state"
+    assert "there is no space left" in refused(product)
+    assert not list(product.state.glob("pg/*"))
+
+
+@pytest.mark.parametrize("disk", [400], indirect=True)
+def test_a_read_only_state_directory_is_refused_and_works_again(product: Product, disk: Path) -> None:
+    product.state = disk / "state"
+    product.start()
+    assert product.stop() == 0
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert "read-only" in refused(product)
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    product.start()
+    assert product.stop() == 0
+
+
+def test_a_second_server_is_refused_by_name_and_touches_nothing(product: Product) -> None:
+    product.start()
+    before = {path: path.stat().st_mtime_ns for path in product.state.rglob("*.key")} | {
+        path: path.stat().st_mtime_ns for path in (product.state / "conf").iterdir()
+    }
+    lock = (product.state / "lock").read_text()
+    postmaster = product.postmaster()
+    said = refused(product)
+    assert str(product.pid) in said
+    assert str(product.state) in said
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (product.state / "lock").read_text() == lock
+    assert product.postmaster() == postmaster
+    assert product.ready()
+    assert product.stop() == 0
+
+
+def fill(file: Path) -> None:
+    """Leaves no free byte on the file system of `file`."""
+    with file.open("ab", buffering=0) as out, contextlib.suppress(OSError):
+        while out.write(bytes(MIB)) == MIB:
+            pass
+    with file.open("ab", buffering=0) as out, contextlib.suppress(OSError):
+        while out.write(bytes(4096)):
+            pass
+
+
+JOB = "one: {{stage: build, script: ['i=0; until test -e {flag}; do i=$((i+1)); echo line $i; sleep 0.01; done']}}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disk", [400], indirect=True)
+async def test_a_disk_that_fills_up_is_a_pause(product: Product, disk: Path) -> None:
+    """What was acknowledged is there afterwards, and the job that ran all the time ends as if nothing had been."""
+    product.state = disk / "state"
+    flag, filler = product.folder / "flag", disk / "filler"
+    repository = make_repository(product.folder / "repository", JOB.format(flag=flag))
+    product.start()
+    product.agent("runner")
+    async with api_of(product) as api, trio.open_nursery() as nursery:
+        await api.online("runner")
+        pipeline = await api.apply(repository)
+        run = await api.trigger(pipeline)
+        reader = Reader(product, run)
+        nursery.start_soon(reader.run)
+        await until(lambda: len(reader.seen) > 100, "lines")
+        for _ in range(2):
+            fill(filler)
+            # PostgreSQL goes on in the space that it has already; then nothing can be stored any more.
+            while (await api.request("POST", f"/api/v1/pipelines/{pipeline}/trigger")).status_code != 503:
+                await trio.lowlevel.checkpoint()
+            for _ in range(20):
+                # `Api` checks that nothing is answered 500 or 401.
+                await api.request("GET", f"/api/v1/runs/{run}?logs=10")
+                await api.request("GET", "/readyz")
+                await api.request("POST", f"/api/v1/pipelines/{pipeline}/trigger")
+            before = len(reader.seen)
+            filler.unlink()
+            await until(lambda n=before: len(reader.seen) > n + 100, "lines come again")
+        assert product.process is not None
+        assert product.process.poll() is None
+        flag.touch()
+        assert await api.ended(run) == "success"
+        await until(lambda: reader.end, "the reader was told the end")
+        await reader.compare(api)
+    assert product.stop() == 0
