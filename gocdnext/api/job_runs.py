@@ -1,21 +1,29 @@
-"""`/api/v1/job_runs`: cancel of one job (contract-runs 4.1)."""
+"""`/api/v1/job_runs`: cancel, rerun, approve and reject of one job (contract-runs 4)."""
 
 from __future__ import annotations
 
-from quart import Blueprint, Response
+from uuid import UUID
+
+from quart import Blueprint, Response, g
 
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.auth.identity import Subject
+from gocdnext.runs.events import Voter
 
 blueprint = Blueprint("job_runs", __name__)
+
+MAX_COMMENT = 4000
+"""Characters of a reviewer's note that are kept."""
+MAX_USER = 320
 
 
 @route(blueprint, "POST", "/api/v1/job_runs/<job_id>/cancel")
 async def cancel_job(job_id: str) -> Response:
     """Cancels a queued job, or tells the agent of a running one to stop."""
-    done = await services().runs.cancel_job(params.uuid(job_id, "invalid job_run id"))
+    done = await services().runs.cancel_job(_job_id(job_id))
     message = wire.CancelledJob(
         job_run_id=str(done.job_run_id),
         run_id=str(done.run_id),
@@ -24,3 +32,58 @@ async def cancel_job(job_id: str) -> Response:
         signaled=done.signaled,
     )
     return answer(message, 202)
+
+
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/rerun")
+async def rerun_job(job_id: str) -> Response:
+    """Runs a finished job again, as its next attempt."""
+    job = _job_id(job_id)
+    await params.optional_body(wire.RerunBody)
+    done = await services().runs.rerun_job(job)
+    return answer(wire.RerunJob(job_run_id=str(job), run_id=str(done.run_id), attempt=done.attempt), 202)
+
+
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/approve")
+async def approve(job_id: str) -> Response:
+    """Counts the caller's approval of a gate; the last one that is needed opens it."""
+    return await _vote(job_id, approve=True)
+
+
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/reject")
+async def reject(job_id: str) -> Response:
+    """Rejects a gate: it fails at once."""
+    return await _vote(job_id, approve=False)
+
+
+async def _vote(job_id: str, *, approve: bool) -> Response:
+    job = _job_id(job_id)
+    body = await params.optional_body(wire.VoteBody)
+    voter = _voter(g.subject, body.user or "")
+    comment = (body.comment or "").replace("\0", "")[:MAX_COMMENT]
+    done = await services().runs.vote(job, voter, approve=approve, comment=comment)
+    message = wire.GateAnswer(
+        job_run_id=str(done.job_run_id),
+        run_id=str(done.run_id),
+        stage_completed=done.stage_completed,
+        stage_status=done.stage_status,
+        run_completed=done.run_completed,
+        run_status=done.run_status,
+        pending_quorum=done.pending_quorum,
+        approvals_now=done.approvals_now,
+        approvals_required=done.approvals_required,
+    )
+    return answer(message, 202)
+
+
+def _voter(subject: Subject | None, said: str) -> Voter:
+    """Who votes: the session's subject and nobody else. Only without authentication do callers name themselves
+    (design 9, decision 14)."""
+    if subject is not None:
+        names = frozenset(filter(None, (subject.name, subject.email)))
+        return Voter(str(subject.id or subject.name), subject.name or subject.email, names)
+    name = said.replace("\0", "").strip()[:MAX_USER]
+    return Voter(name, name or "anonymous", frozenset({name} - {""}))
+
+
+def _job_id(text: str) -> UUID:
+    return params.uuid(text, "invalid job_run id")

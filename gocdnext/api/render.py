@@ -18,6 +18,7 @@ from gocdnext.auth.roles import Role
 from gocdnext.logs.windows import LogLine, Window
 from gocdnext.projects.apply import ApplyResult
 from gocdnext.projects.read import Feed, ProjectDetail, ProjectList
+from gocdnext.runs.waiting import Reasons, Waiting
 
 ONLINE_WITHIN = timedelta(seconds=90)
 """An online agent that was not heard of for longer is `stale` (contract-runs 8.2)."""
@@ -121,6 +122,19 @@ def run_detail(row: Row, stages: list[wire.StageDetail]) -> wire.RunDetail:
         revisions=row["revisions"],
         stages=stages,
     )
+
+
+def add_reasons(detail: wire.RunDetail, found: Reasons) -> None:
+    """Says of the run and its jobs what they wait for."""
+    detail.waiting = None if found.run is None else _waiting(found.run)
+    for stage in detail.stages:
+        for job in stage.jobs:
+            reason = found.jobs.get(UUID(job.id))
+            job.waiting = None if reason is None else _waiting(reason)
+
+
+def _waiting(reason: Waiting) -> wire.Waiting:
+    return wire.Waiting(code=reason.code, text=reason.text, detail=reason.detail)
 
 
 def add_window(job: wire.JobDetail, window: Window, *, head: bool) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from quart import Blueprint, Response, request
 
-from gocdnext.api import params, render
+from gocdnext.api import params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
@@ -14,6 +14,7 @@ from gocdnext.logs.log_text import log_text
 from gocdnext.logs.stream import parse_last_event_id, stream
 from gocdnext.logs.windows import windows
 from gocdnext.projects import read
+from gocdnext.runs.state import OPEN
 
 blueprint = Blueprint("runs", __name__)
 
@@ -53,7 +54,10 @@ async def show_run(run_id: str) -> Response:
         since = _since()
         for job_id, window in (await windows(db, list(jobs), tail=tail, head=head, since=since)).items():
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
-    return answer(render.run_detail(row, stages))
+    detail = render.run_detail(row, stages)
+    if detail.status in OPEN:
+        render.add_reasons(detail, await services().runs.reasons(run))
+    return answer(detail)
 
 
 @route(blueprint, "GET", "/api/v1/runs/<run_id>/logs/stream")
@@ -99,6 +103,16 @@ async def cancel_run(run_id: str) -> Response:
     response = Response(b"", 204, headers={"X-Gocdnext-Signaled-Jobs": str(signaled)})
     del response.headers["Content-Type"]
     return response
+
+
+@route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun")
+async def rerun(run_id: str) -> Response:
+    """A new run with the revisions of a finished one (3.10)."""
+    old = params.uuid(run_id, "invalid run id")
+    body = await params.optional_body(wire.RerunBody)
+    made = await services().runs.rerun(old, body.triggered_by or "")
+    new = str(made.run_id)
+    return answer(wire.Rerun(id=new, run_id=new, counter=made.counter, rerun_of=str(old)), 202)
 
 
 def _checked_head() -> int:

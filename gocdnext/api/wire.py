@@ -227,6 +227,14 @@ class GateVote(Wire):
     comment: str | None = None
 
 
+class Waiting(Wire):
+    """Why something waits: `code` for programs, `text` for people, `detail` names what is waited for. Ours."""
+
+    code: str
+    text: str
+    detail: str = ""
+
+
 class JobDetail(Wire):
     id: Id
     stage_run_id: Id
@@ -254,6 +262,7 @@ class JobDetail(Wire):
     decision: str | None = None
     notify_on: str | None = None
     notify_uses: str | None = None
+    waiting: Waiting | None = None
     logs: list[LogLine] = []
     logs_head: list[LogLine] = []
     logs_omitted: int | None = None
@@ -276,6 +285,7 @@ class RunDetail(RunSummary, kw_only=True):
     revisions: dict[str, Any]
     stages: list[StageDetail]
     cause_detail: dict[str, Any] = {}
+    waiting: Waiting | None = None
 
 
 class CancelledJob(Wire):
@@ -286,6 +296,50 @@ class CancelledJob(Wire):
     job_name: str
     status: str
     signaled: bool
+
+
+class RerunBody(Wire):
+    """The optional body of a rerun (3.10, 4.2)."""
+
+    triggered_by: str | None = None
+
+
+class Rerun(Wire):
+    """The 202 of a run's rerun (3.10)."""
+
+    id: Id
+    run_id: Id
+    counter: int
+    rerun_of: Id
+
+
+class RerunJob(Wire):
+    """The 202 of a job's rerun (4.2)."""
+
+    job_run_id: Id
+    run_id: Id
+    attempt: int
+
+
+class VoteBody(Wire):
+    """The optional body of an approval or rejection (4.3). `user` counts only while authentication is off."""
+
+    comment: str | None = None
+    user: str | None = None
+
+
+class GateAnswer(Wire):
+    """The 202 of an approval or rejection (4.3)."""
+
+    job_run_id: Id
+    run_id: Id
+    stage_completed: bool
+    stage_status: str
+    run_completed: bool
+    run_status: str
+    pending_quorum: bool
+    approvals_now: int
+    approvals_required: int
 
 
 # Pipelines (5)

@@ -16,16 +16,14 @@ import structlog
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
-from gocdnext.errors import InvalidError, NotFoundError, UnprocessableError
+from gocdnext.errors import NotFoundError, UnprocessableError
 from gocdnext.materials import git
 from gocdnext.pipeline.identity import material_id
-from gocdnext.runs.creation import CreatedRun, NewRun
+from gocdnext.runs.creation import CreatedRun, NewRun, check_triggered_by
 from gocdnext.runs.state import Revision
 
 _SQL = queries.load("materials")
 _LOG = structlog.get_logger(__name__)
-MAX_TRIGGERED_BY = 255
-"""Characters of the name a caller may give."""
 
 
 class Runs(Protocol):
@@ -51,8 +49,7 @@ async def trigger(
     Raises NotFoundError (no such pipeline), UnprocessableError (nothing is known of its repository and it cannot be
     asked, or the pipeline has no stages), InvalidError (a name that cannot be stored).
     """
-    if len(triggered_by) > MAX_TRIGGERED_BY or "\0" in triggered_by:
-        raise InvalidError(f"triggered_by must be at most {MAX_TRIGGERED_BY} characters without NUL bytes")
+    check_triggered_by(triggered_by)
     rows = await db.fetch(_SQL.materials_of_pipeline, pipeline_id)
     if not rows:
         raise NotFoundError("pipeline not found")

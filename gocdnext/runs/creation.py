@@ -13,7 +13,7 @@ import orjson
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
-from gocdnext.errors import NotFoundError, UnprocessableError
+from gocdnext.errors import InvalidError, NotFoundError, UnprocessableError
 from gocdnext.pipeline.model import Pipeline
 from gocdnext.runs.definitions import Definitions, decode_notifications
 from gocdnext.runs.expansion import expand, request_labels
@@ -22,6 +22,14 @@ from gocdnext.runs.store import revisions_to_json
 
 _SQL = queries.load("runs")
 MAX_REF_BYTES = 255
+MAX_TRIGGERED_BY = 255
+"""Characters of the name a caller may give."""
+
+
+def check_triggered_by(text: str) -> None:
+    """Raises InvalidError for a name of the starter that cannot be stored."""
+    if len(text) > MAX_TRIGGERED_BY or "\0" in text:
+        raise InvalidError(f"triggered_by must be at most {MAX_TRIGGERED_BY} characters without NUL bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from gocdnext.errors import ConflictError, UnprocessableError
 from gocdnext.runs.assignment import primary_revision
-from gocdnext.runs.creation import NewRun
+from gocdnext.runs.creation import NewRun, check_triggered_by
 from gocdnext.runs.state import OPEN, Run
 
 _OWN_KEYS = frozenset({"provider", "delivery", "material_id", "modification_id"})
 
 
 def replay(run: Run, triggered_by: str) -> NewRun:
-    """All revisions and the cause of `run` once more. Raises ConflictError, UnprocessableError."""
+    """All revisions and the cause of `run` once more. Raises InvalidError, ConflictError, UnprocessableError."""
+    check_triggered_by(triggered_by)
     if run.status in OPEN:
         raise ConflictError("run is still active (queued/running) — cannot rerun")
     if run.cause_detail.get("config_source") == "pr_head":

@@ -16,7 +16,7 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
-from gocdnext.runs import deployments, events, planning, store, transitions
+from gocdnext.runs import deployments, events, planning, store, transitions, waiting
 from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
@@ -25,6 +25,7 @@ from gocdnext.runs.planning import Pass, Sent
 from gocdnext.runs.ports import Fleet
 from gocdnext.runs.replay import format_duration, replay
 from gocdnext.runs.state import OPEN, RUNNING, Job, Run
+from gocdnext.runs.waiting import Reasons
 
 _SQL = queries.load("runs")
 STALE_AFTER = timedelta(seconds=90)
@@ -67,6 +68,14 @@ class CancelledJob:
     job_name: str
     status: str
     signaled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RerunJob:
+    """A job that runs again: the same row, its next attempt."""
+
+    run_id: UUID
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +189,15 @@ class RunService:
         done = await self._wish(run_id, events.GateVoted(job_id, voter, approve, comment))
         return _gate_answer(done, job_id)
 
-    async def rerun_job(self, job_id: UUID, *, rollback: bool = False) -> int:
-        """Runs a finished job again; its new attempt. Raises NotFoundError, ConflictError."""
+    async def rerun_job(self, job_id: UUID, *, rollback: bool = False) -> RerunJob:
+        """Runs a finished job again. Raises NotFoundError, ConflictError."""
         run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
         if run_id is None:
             raise NotFoundError("job_run not found")
         done = await self._wish(run_id, events.JobRerunRequested(job_id, rollback))
         job = done.outcome.run.job(job_id)
         assert job is not None
-        return job.attempt
+        return RerunJob(run_id, job.attempt)
 
     async def rerun(self, run_id: UUID, triggered_by: str = "") -> CreatedRun:
         """A new run of the pipeline's current definition with all revisions of a finished one (contract-runs 3.10).
@@ -199,6 +208,11 @@ class RunService:
         if run is None:
             raise NotFoundError("run not found")
         return await self.create(replay(run, triggered_by))
+
+    async def reasons(self, run_id: UUID) -> Reasons:
+        """Why the run and its jobs wait, from the function that decides. Empty for a run that is gone."""
+        run = await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
+        return Reasons(None, {}) if run is None else waiting.reasons(run, self._fleet.slots())
 
     async def reclaim(self, agent_id: UUID) -> None:
         """An agent registered again: what it had been given is repeated or failed (protocol-agent 2.2, step 5).

@@ -82,11 +82,18 @@ async def test_life_of_a_run(world: World) -> None:
                         "status": "queued",
                         "attempt": 0,
                         "approval_required": 1,
+                        "waiting": reason,
                     }
                 ],
             }
-            for place, (stage, job) in enumerate([("build", "compile"), ("test", "unit")])
+            for place, (stage, job, reason) in enumerate(
+                [
+                    ("build", "compile", {"code": "no_agent", "text": "no agent is connected"}),
+                    ("test", "unit", {"code": "stage", "text": "waits for the stage build", "detail": "build"}),
+                ]
+            )
         ],
+        "waiting": {"code": "no_agent", "text": "no agent is connected"},
     }
     agent = await world.agent_online("runner")
     world.now += timedelta(milliseconds=1500)
