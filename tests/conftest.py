@@ -14,4 +14,5 @@ pytest_plugins = ["tests.vectors_options", "tests.postgres_fixture"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     own = Path(__file__).parent / "vectors" / "scenarios"
+    parser.addoption("--scenarios-pure", action="store_true", help="play scenarios on the pure core alone")
     parser.addoption("--scenarios", default=str(own), metavar="DIR", help="folder of execution scenarios")

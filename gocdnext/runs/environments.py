@@ -15,19 +15,19 @@ _SQL = queries.load("environments")
 MAX_NAME, MAX_REASON, MAX_ACTOR = 64, 500, 320
 
 
-class Wakes(Protocol):
-    """Who is told that a run may go on."""
+class Releases(Protocol):
+    """The part of the run service that an unfreeze needs."""
 
-    def wake(self, run_id: UUID) -> None:
-        """The run may have something to dispatch."""
+    async def release(self, run_id: UUID, environment: str) -> None:
+        """The environment no longer holds this run."""
 
 
 class Environments:
     """Freezes of a project's environments. An environment need not exist to be frozen."""
 
-    def __init__(self, db: Database, observer: Wakes, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, runs: Releases, *, clock: Callable[[], datetime]) -> None:
         self._db = db
-        self._observer = observer
+        self._runs = runs
         self._clock = clock
 
     async def freeze(self, slug: str, name: str, reason: str, by: str) -> None:
@@ -53,16 +53,14 @@ class Environments:
         Gates behind it start their clock anew: a freeze must not use up the time people have to decide.
         """
 
-        async def work(conn: Connection) -> tuple[bool, list[UUID]]:
+        async def work(conn: Connection) -> list[UUID] | None:
             await conn.execute(_SQL.lock_freezes, slug)
             project_id = await conn.fetchval(_SQL.unfreeze, slug, name)
             if project_id is None:
-                return False, []
-            await conn.execute(_SQL.restart_gate_clocks, project_id, self._clock())
-            rows = await conn.fetch(_SQL.held_runs, project_id, name)
-            return True, [row["id"] for row in rows]
+                return None
+            return [row["id"] for row in await conn.fetch(_SQL.held_runs, project_id, name)]
 
-        was_frozen, held = await self._db.transaction(work)
-        for run_id in held:
-            self._observer.wake(run_id)
-        return was_frozen
+        held = await self._db.transaction(work)
+        for run_id in held or ():
+            await self._runs.release(run_id, name)
+        return held is not None

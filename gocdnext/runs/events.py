@@ -141,6 +141,13 @@ class JobRerunRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentReleased:
+    """A freeze of this environment ended: gates behind it have their whole time again (spec-execution 8)."""
+
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reached:
     """The run is looked at: stages that have nothing to do are closed."""
 
@@ -159,6 +166,7 @@ Event = (
     | GateVoted
     | GateExpired
     | JobRerunRequested
+    | EnvironmentReleased
     | Reached
 )
 

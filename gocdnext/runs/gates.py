@@ -7,7 +7,7 @@ from datetime import datetime
 
 from gocdnext.runs import governance
 from gocdnext.runs.cascade import end_job
-from gocdnext.runs.events import GatePassed, GateVoted, Outcome, Voter, refuse
+from gocdnext.runs.events import GatePassed, GateVoted, LookAgain, Outcome, Voter, refuse
 from gocdnext.runs.state import APPROVED, AWAITING, FAILED, REJECTED, SUCCESS, Gate, Job, Run, Vote
 
 
@@ -38,6 +38,18 @@ def voted(run: Run, event: GateVoted, now: datetime) -> Outcome:
     if counted.gate.approvals < counted.gate.required:
         return Outcome(run.with_jobs(counted))
     return _decided(run, counted, event, APPROVED, now)
+
+
+def released(run: Run, environment: str, now: datetime) -> Outcome:
+    """The clocks of the waiting gates in front of an environment start anew, and what it held may go."""
+    again = [
+        replace(job, gate=replace(job.gate, awaiting_since=now))
+        for job in run.jobs
+        if job.gate is not None
+        and job.status == AWAITING
+        and environment in governance.governed_environments(run.definition, job.name)
+    ]
+    return Outcome(run.with_jobs(*again) if again else run, (LookAgain(run.id),))
 
 
 def _decided(run: Run, job: Job, event: GateVoted, decision: str, now: datetime) -> Outcome:

@@ -235,6 +235,10 @@ class RunService:
             await self._lost(row["run_id"], row["id"], row["agent_id"], row["attempt"], "agent lost")
         return len(rows)
 
+    async def release(self, run_id: UUID, environment: str) -> None:
+        """A freeze that may have held this run has ended."""
+        await self._quietly(run_id, events.EnvironmentReleased(environment))
+
     async def end_overdue(self) -> int:
         """One pass over running jobs past their `timeout` that their agents did not end; how many were ended."""
         rows = await self._db.fetch(_SQL.overdue_jobs, self._clock(), TIMEOUT_GRACE, REAP_BATCH)

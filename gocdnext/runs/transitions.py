@@ -44,6 +44,8 @@ def apply(run: Run, event: Event, now: datetime) -> Outcome:
             return gates.voted(run, event, now)
         case events.JobRerunRequested():
             return rerun.rerun_job(run, event, now)
+        case events.EnvironmentReleased(environment):
+            return gates.released(run, environment, now)
         case events.Reached():
             return settle(run, now)
     assert_never(event)

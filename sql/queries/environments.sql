@@ -20,27 +20,17 @@ USING projects p
 WHERE p.slug = $1 AND f.project_id = p.id AND f.name = $2
 RETURNING f.project_id;
 
--- name: restart_gate_clocks
--- Waiting gates of a project get their whole window again from $2 on.
-UPDATE job_gates g
-SET awaiting_since = $2
-FROM job_runs j, runs r, pipelines p
-WHERE
-    g.decision IS NULL
-    AND j.id = g.job_run_id
-    AND j.status = 'awaiting_approval'
-    AND r.id = j.run_id
-    AND p.id = r.pipeline_id
-    AND p.project_id = $1;
-
 -- name: held_runs
--- Open runs of a project that an environment holds, oldest first.
+-- Open runs of a project that an environment holds or that wait at a gate, oldest first.
 SELECT r.id FROM runs r
 INNER JOIN pipelines p ON p.id = r.pipeline_id
 WHERE
     p.project_id = $1
     AND r.status IN ('queued', 'running')
-    AND r.queue_reason = 'frozen-deploy:' || $2::text
+    AND (
+        r.queue_reason = 'frozen-deploy:' || $2::text
+        OR EXISTS (SELECT 1 FROM job_runs j WHERE j.run_id = r.id AND j.status = 'awaiting_approval')
+    )
 ORDER BY r.created_at, r.id;
 
 -- name: deploy_started

@@ -9,20 +9,30 @@ import pytest
 import trio_asyncio
 
 from gocdnext.db.pool import open_pool
+from tests.scenarios.pure import PureWorld
 from tests.scenarios.world import World
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "scenario_file" in metafunc.fixturenames:
-        folder = Path(metafunc.config.getoption("scenarios"))
-        files = sorted(folder.glob("s*.json"))
+        pure = metafunc.function is test_scenario_on_the_pure_core
+        left_out = metafunc.config.getoption("scenarios_pure") and not pure
+        files = [] if left_out else sorted(Path(metafunc.config.getoption("scenarios")).glob("*.json"))
         metafunc.parametrize("scenario_file", files, ids=[file.stem for file in files])
 
 
+async def test_scenario_on_the_pure_core(scenario_file: Path) -> None:
+    await play(PureWorld(), scenario_file)
+
+
 async def test_scenario(scenario_file: Path, database_url: str) -> None:
-    scenario = json.loads(scenario_file.read_text())
     async with trio_asyncio.open_loop(), open_pool({"dsn": database_url}, size=2) as db:
-        world = World(db)
-        await world.set_up(scenario)
-        for step in scenario["steps"]:
-            await world.step(step)
+        await play(World(db), scenario_file)
+
+
+async def play(world: World, scenario_file: Path) -> None:
+    """Sets the world up and takes one step after the other."""
+    scenario = json.loads(scenario_file.read_text())
+    await world.set_up(scenario)
+    for step in scenario["steps"]:
+        await world.step(step)

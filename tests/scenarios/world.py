@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,8 @@ import asyncpg
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import DomainError
+from gocdnext.pipeline.identity import material_id
+from gocdnext.pipeline.model import GitMaterial, Pipeline, decode
 from gocdnext.projects.apply import apply
 from gocdnext.projects.request import ApplyRequest, SourceText
 from gocdnext.runs import store
@@ -26,12 +28,14 @@ from gocdnext.runs.creation import NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.environments import Environments
 from gocdnext.runs.events import Voter
+from gocdnext.runs.governance import has_deploys
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 
 _SQL = queries.load("runs")
 SLUG = "scenario"
+ASSUMED_COMMIT = "5ca1ab1e" * 5
 SETTLED_AFTER = 200
 """Scheduler passes after which a world that still moves is a bug."""
 
@@ -49,11 +53,10 @@ class World:
     default_window: int = 0
     _dispatched: int = 0
     _cancelled: int = 0
-    _triggered_by: dict[UUID, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runs = RunService(self.db, self.fleet, self, clock=lambda: self.now, new_id=uuid4)
-        self.environments = Environments(self.db, self, clock=lambda: self.now)
+        self.environments = Environments(self.db, self.runs, clock=lambda: self.now)
         self._definitions = Definitions()
 
     # ---- the observer of the run service -----------------------------------------------------------
@@ -80,7 +83,7 @@ class World:
         await self.do_apply({"pipelines": scenario["pipelines"]})
         self.default_window = scenario.get("config", {}).get("approval_default_seconds", 0)
         inherited = scenario.get("project", {}).get("notifications", [])
-        await self.db.execute("UPDATE projects SET notifications = $1", inherited)
+        await self.keep_notifications(inherited)
         for agent in scenario.get("agents", [{"name": "any", "tags": [], "capacity": 100}]):
             await self.do_agent_online({"agent": agent})
 
@@ -89,12 +92,64 @@ class World:
         for _ in range(SETTLED_AFTER):
             before = len(self.fleet.sent)
             woken, self.woken = self.woken, set()
-            rows = await self.db.fetch(_SQL.open_runs, 1000)
-            for run_id in dict.fromkeys([*(row["id"] for row in rows), *woken]):
+            for run_id in dict.fromkeys([*await self.open_runs(), *woken]):
                 await self.runs.dispatch(run_id)
             if not self.woken and len(self.fleet.sent) == before:
                 return
         raise AssertionError("the world does not settle")
+
+    # ---- what is kept in the database ----------------------------------------------------------------
+
+    async def keep_notifications(self, entries: list[Any]) -> None:
+        """The project's own list."""
+        await self.db.execute("UPDATE projects SET notifications = $1", entries)
+
+    async def keep_agent(self, agent_id: UUID, name: str, *, online: bool) -> None:
+        """The agent's row; one that is online is never silent."""
+        await self.db.execute(
+            "INSERT INTO agents (id, name, token_hash, status, last_seen_at, registered_at) "
+            "VALUES ($1, $2, '', $3, $4, $4) ON CONFLICT (id) DO UPDATE SET status = $3, last_seen_at = $4",
+            agent_id,
+            name,
+            "online" if online else "offline",
+            self.now + timedelta(days=365),
+        )
+
+    async def open_runs(self) -> list[UUID]:
+        """What a scheduler looks at on its tick."""
+        return [row["id"] for row in await self.db.fetch(_SQL.open_runs, 1000)]
+
+    async def pipeline(self, name: str) -> tuple[UUID, Pipeline]:
+        """A pipeline and what it means now."""
+        row = await self.db.fetchrow(
+            "SELECT p.id, d.definition::text AS definition FROM pipelines p "
+            "JOIN pipeline_definitions d ON d.id = p.definition_id WHERE p.name = $1",
+            name,
+        )
+        assert row is not None
+        return row["id"], decode(row["definition"])
+
+    async def find_run(self, pipeline: str, counter: int) -> Run | None:
+        """A run by its name, or None."""
+        run_id = await self.db.fetchval(
+            "SELECT r.id FROM runs r JOIN pipelines p ON p.id = r.pipeline_id WHERE p.name = $1 AND r.counter = $2",
+            pipeline,
+            counter,
+        )
+        if run_id is None:
+            return None
+
+        async def load(conn: asyncpg.Connection[asyncpg.Record]) -> Run | None:
+            return await store.load(conn, run_id, self._definitions)
+
+        return await self.db.run(load)
+
+    async def run_names(self) -> list[str]:
+        """The names of all runs."""
+        rows = await self.db.fetch(
+            "SELECT p.name || '#' || r.counter AS name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id"
+        )
+        return [row["name"] for row in rows]
 
     # ---- steps -------------------------------------------------------------------------------------
 
@@ -126,28 +181,18 @@ class World:
         await apply(self.db, request, now=self.now, new_id=uuid4)
 
     async def do_trigger(self, step: Mapping[str, Any]) -> None:
-        pipeline_id = await self.db.fetchval("SELECT id FROM pipelines WHERE name = $1", step["pipeline"])
-        material = await self.db.fetchval(
-            "SELECT id FROM materials WHERE pipeline_id = $1 AND type = 'git'", pipeline_id
-        )
-        branch = step.get("branch", "main")
+        pipeline_id, definition = await self.pipeline(step["pipeline"])
+        git = next((m for m in definition.materials if isinstance(m, GitMaterial)), None)
         # Without a git material of its own the pipeline is treated as if it had one.
-        key = str(material or uuid5(pipeline_id, "assumed"))
-        revision = step.get("revision") or await self._needed_revision(pipeline_id)
+        key = str(uuid5(pipeline_id, "assumed") if git is None else material_id(pipeline_id, git.fingerprint))
+        # Without any commit a deployment has no version and fails (pipelines 8.2): such a run gets one.
+        revision = step.get("revision") or (ASSUMED_COMMIT if has_deploys(definition) else "")
+        branch = step.get("branch", "main")
         revisions = {key: Revision(revision, branch)} if revision else {}
-        await self.runs.create(
-            NewRun(pipeline_id, step.get("cause", "manual"), "manual", revisions, ref=branch if revisions else "")
-        )
+        detail = {"pr_labels": step["labels"]} if "labels" in step else {}
+        cause = step.get("cause", "manual")
+        await self.runs.create(NewRun(pipeline_id, cause, "manual", revisions, detail, ref=branch if revisions else ""))
         self.now += timedelta(seconds=1)
-
-    async def _needed_revision(self, pipeline_id: UUID) -> str:
-        """A commit for a pipeline that deploys: without any, a deployment has no version and fails (pipelines 8.2)."""
-        deploys = await self.db.fetchval(
-            "SELECT jsonb_path_exists(d.definition, '$.jobs[*].deploy') FROM pipelines p "
-            "JOIN pipeline_definitions d ON d.id = p.definition_id WHERE p.id = $1",
-            pipeline_id,
-        )
-        return "5ca1ab1e" * 5 if deploys else ""
 
     async def do_finish(self, step: Mapping[str, Any]) -> None:
         run, job = await self.job(step["job"])
@@ -197,18 +242,12 @@ class World:
     async def do_agent_lost(self, step: Mapping[str, Any]) -> None:
         agent_id = self.agent_ids[step["agent"]]
         self.fleet.agents.pop(agent_id, None)
-        await self.db.execute("UPDATE agents SET status = 'offline' WHERE id = $1", agent_id)
+        await self.keep_agent(agent_id, step["agent"], online=False)
 
     async def do_agent_online(self, step: Mapping[str, Any]) -> None:
         agent = step["agent"]
         agent_id = self.agent_ids.setdefault(agent["name"], uuid4())
-        await self.db.execute(
-            "INSERT INTO agents (id, name, token_hash, status, last_seen_at, registered_at) "
-            "VALUES ($1, $2, '', 'online', $3, $3) ON CONFLICT (id) DO UPDATE SET status = 'online', last_seen_at = $3",
-            agent_id,
-            agent["name"],
-            self.now + timedelta(days=365),
-        )
+        await self.keep_agent(agent_id, agent["name"], online=True)
         await self.runs.reclaim(agent_id)
         self.fleet.agents[agent_id] = ScriptedAgent(
             agent_id, agent["name"], frozenset(agent.get("tags", [])), agent.get("capacity", 1)
@@ -225,19 +264,9 @@ class World:
     async def run(self, name: str) -> Run:
         """The run `pipeline#counter`. Raises LookupError."""
         pipeline, _, counter = name.partition("#")
-        run_id = await self.db.fetchval(
-            "SELECT r.id FROM runs r JOIN pipelines p ON p.id = r.pipeline_id WHERE p.name = $1 AND r.counter = $2",
-            pipeline,
-            int(counter),
-        )
-        if run_id is None:
+        run = await self.find_run(pipeline, int(counter))
+        if run is None:
             raise LookupError(name)
-
-        async def load(conn: asyncpg.Connection[asyncpg.Record]) -> Run | None:
-            return await store.load(conn, run_id, self._definitions)
-
-        run = await self.db.run(load)
-        assert run is not None
         self.names[run.id] = name
         self.names |= {job.id: f"{name}/{job.label}" for job in run.jobs}
         return run
@@ -265,12 +294,8 @@ class World:
             await self._expect_run(name, fields)
 
     async def _learn_names(self) -> None:
-        for row in await self.db.fetch(
-            "SELECT p.name || '#' || r.counter AS name, triggered_by, r.id FROM runs r "
-            "JOIN pipelines p ON p.id = r.pipeline_id"
-        ):
-            await self.run(row["name"])
-            self._triggered_by[row["id"]] = row["triggered_by"]
+        for name in await self.run_names():
+            await self.run(name)
 
     def _expect_assignment(self, name: str, parts: Mapping[str, Any]) -> None:
         newest = next(a for a in reversed(self.fleet.sent) if self.names[a.job_id] == name)
@@ -296,7 +321,7 @@ class World:
     def _field(self, run: Run, key: str, wanted: Any) -> Any:
         """The value of one expectation's field, cut to what is asked for."""
         by_label = {job.label: job for job in run.jobs}
-        per_job = {
+        per_job: dict[str, Callable[[Any], Any]] = {
             "attempts": lambda job: job.attempt,
             "errors": lambda job: job.error,
             "exit_codes": lambda job: job.exit_code,
@@ -325,9 +350,7 @@ class World:
             return {name: self._run_name(run.cause_detail.get(name)) for name in wanted}
         if key == "superseded_by":
             return self._run_name(run.superseded_by)
-        if key == "triggered_by":
-            return self._triggered_by[run.id]
-        if key in ("status", "cause", "cancel_reason", "ref"):
+        if key in ("status", "cause", "cancel_reason", "ref", "triggered_by"):
             return getattr(run, key)
         raise KeyError(key)
 
