@@ -10,7 +10,9 @@ Each part says when it is ready; a part that fails takes the process down with i
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +105,11 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
         connect = await _start_database(settings, state, database)
         async with open_pool(connect, size=settings.pool_size) as db:
             await _bring_up_schema(db, settings)
-            await database.start(listener.run, connect, {"run_queued": _waker(scheduler)}, scheduler.wake_all)
             rooms = _wire(settings, state, db, scheduler)
+            channels = _channels(scheduler, rooms.registry)
+            await database.start(listener.run, connect, channels, scheduler.wake_all)
             async with trio.open_nursery() as services:
-                await services.start(scheduler.run, db, rooms.runs)
+                await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 services.start_soon(reaper.run, rooms.runs)
                 services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
@@ -127,6 +130,7 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
 @dataclass(frozen=True)
 class _Rooms:
     runs: RunService
+    registry: Registry
     agents: AgentServer
     api: Services
     shutdown: trio.Event
@@ -155,7 +159,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
     api = Services(
         db=db, runs=runs, hub=hub, settings=settings, metrics=metrics, shutdown=shutdown, operator_token=operator_token
     )
-    return _Rooms(runs, agents, api, shutdown, registration_token)
+    return _Rooms(runs, registry, agents, api, shutdown, registration_token)
 
 
 async def _start_database(settings: Settings, state: StateDir, nursery: trio.Nursery) -> dict[str, Any]:
@@ -206,6 +210,7 @@ class _Observer:
     def __init__(self, scheduler: Scheduler, metrics: Metrics, hub: LogHub) -> None:
         self.wake = scheduler.wake
         self.wake_pipeline = scheduler.wake_pipeline
+        self.waits = scheduler.waits
         self._metrics = metrics
         self._hub = hub
 
@@ -225,8 +230,19 @@ class _Observer:
         self._hub.poke()
 
 
-def _waker(scheduler: Scheduler) -> Any:
-    return lambda payload: scheduler.wake(UUID(payload), local=False)
+def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[str], None]]:
+    """What other servers on the same database say, and who listens. What cannot be read is nobody's word: it is left."""
+
+    def run_queued(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            scheduler.wake(UUID(payload))
+
+    def stop_job(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            agent_id, run_id, job_id = map(UUID, payload.split(" "))
+            registry.cancel(agent_id, run_id, job_id, "user canceled")
+
+    return {"run_queued": run_queued, "stop_job": stop_job}
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

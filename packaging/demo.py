@@ -1,7 +1,7 @@
 """The demonstration behind `build.py demo`: dist/gocdnext, started on nothing, runs a pipeline of a real repository.
 
-Everything happens in one temporary folder, on free loopback ports, and is gone at the end. Only the program itself is
-used, as anybody would use it. Standard library only.
+Everything happens in one temporary folder, on free loopback ports, and is gone at the end; the program unpacks itself
+into `.build`. Only the program itself is used, as anybody would use it. Standard library only.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class Demo:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("GOCDNEXT_", "PYTHON"))},
+            "SHIV_ROOT": str(ROOT / ".build" / "shiv"),
             "GOCDNEXT_HTTP_ADDR": self.url.removeprefix("http://"),
             "GOCDNEXT_GRPC_ADDR": f"127.0.0.1:{free_port()}",
             "GOCDNEXT_SERVER_URL": self.url,

@@ -32,6 +32,8 @@ START = ROOT / "packaging" / "zipapp_start.py"
 EPOCH = "1767225600"
 """Date of every entry in the file, Unix seconds. A constant: when it is built or committed changes nothing."""
 MEGABYTE = 1_000_000
+KEEP_OLD = 24 * 3600
+"""Seconds that what belonged to an earlier build is kept in .build: a demonstration may still run from it."""
 GOALS = {"gocdnext": 24 * MEGABYTE, "gocdnext-without-postgres": 10 * MEGABYTE}
 """Output name and the most that it should weigh, bytes (issue 3)."""
 
@@ -113,6 +115,7 @@ def libraries(lock: Path) -> Path:
     """The installed and stripped packages of a lock file; made once for each content of the lock."""
     folder = BUILD / f"libs-{digest([lock, Path(__file__)], platform_tag())[:16]}"
     if folder.is_dir():
+        os.utime(folder)
         return folder
     say(f"installing the libraries of {lock.name}")
     for old in BUILD.glob("libs-*.part"):
@@ -214,6 +217,7 @@ def pack(name: str, with_postgres: bool) -> Path:
         say(f"{output.relative_to(ROOT)} is up to date")
         return output
     say(f"building {output.relative_to(ROOT)}")
+    forget_old()
     stamp_file.unlink(missing_ok=True)
     site = BUILD / f"{name}.site"
     shutil.rmtree(site, ignore_errors=True)
@@ -259,6 +263,13 @@ def add_start(archive_path: Path) -> None:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def forget_old() -> None:
+    """Remove unpacked copies (`.build/shiv`, used by demo and tests) and libraries of builds that are long past."""
+    for folder in [*BUILD.glob("shiv/*"), *BUILD.glob("libs-*")]:
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > KEEP_OLD:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

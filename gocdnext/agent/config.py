@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from gocdnext.agent.durations import parse_duration
 
@@ -22,7 +23,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Variable:
-    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path` or `duration`."""
+    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path`, `bool` or `duration`."""
 
     name: str
     type: str
@@ -46,7 +47,13 @@ TABLE: tuple[Variable, ...] = (
     ),
     Variable("GOCDNEXT_AGENT_TAGS", "list", "", "Comma list of tags; a job's required tags must all be among them."),
     Variable("GOCDNEXT_AGENT_CAPACITY", "int", "1", f"Jobs at the same time, 1 to {MAX_CAPACITY}."),
-    Variable("GOCDNEXT_AGENT_ENGINE", "text", "shell", "What runs the tasks: shell (processes on this machine)."),
+    Variable(
+        "GOCDNEXT_AGENT_ENGINE",
+        "text",
+        "shell",
+        "What runs the tasks: shell (processes on this machine), docker (containers of Docker or podman), "
+        "auto (containers for jobs with an image when an engine answers, else processes).",
+    ),
     Variable(
         "GOCDNEXT_WORKSPACE_ROOT",
         "path",
@@ -65,7 +72,37 @@ TABLE: tuple[Variable, ...] = (
         "45s",
         "How long a stopping agent waits for the server to store what it sent.",
     ),
+    Variable(
+        "GOCDNEXT_DOCKER_SOCKET",
+        "path",
+        "/var/run/docker.sock, else /run/podman/podman.sock",
+        "Socket of the container engine: the first that answers is used; `docker: true` gives it to the job.",
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_DEFAULT_IMAGE", "text", "", "Image for jobs without one, on the docker and auto engines."
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_PULL_POLICY",
+        "text",
+        "missing",
+        "When images are pulled: missing (when they are not here), always, or never.",
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_STRICT",
+        "bool",
+        "false",
+        "true: a job without image (and no default image) fails instead of running as processes on this machine.",
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_EXTRA_ARGS",
+        "text",
+        "",
+        "Must be empty: this agent speaks to the engine's API and has no command line to add arguments to.",
+    ),
 )
+
+DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
+PULL_POLICIES = ("missing", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -82,6 +119,10 @@ class AgentSettings:
     workspace_root: str = ""
     drain_budget: float = 300.0
     drain_flush_timeout: float = 45.0
+    docker_sockets: tuple[str, ...] = DOCKER_SOCKETS
+    docker_default_image: str = ""
+    docker_pull_policy: str = "missing"
+    docker_strict: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> AgentSettings:
@@ -101,7 +142,38 @@ class AgentSettings:
             ),
             drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
             drain_flush_timeout=_flush_timeout(environ),
+            **container_settings(environ),
         )
+
+
+class ContainerSettings(TypedDict):
+    """The settings of containers, by their names in AgentSettings."""
+
+    docker_sockets: tuple[str, ...]
+    docker_default_image: str
+    docker_pull_policy: str
+    docker_strict: bool
+
+
+def container_settings(environ: Mapping[str, str]) -> ContainerSettings:
+    """The GOCDNEXT_DOCKER_* variables, for the agent and for `run-local`. ConfigError for one that is wrong."""
+    if environ.get("GOCDNEXT_DOCKER_EXTRA_ARGS", "").strip():
+        raise ConfigError(
+            "GOCDNEXT_DOCKER_EXTRA_ARGS cannot be obeyed: this agent has no docker command line, it speaks to the API; "
+            "unset it and set defaults in the engine (daemon.json, containers.conf)"
+        )
+    socket = environ.get("GOCDNEXT_DOCKER_SOCKET", "").strip().removeprefix("unix://")
+    if socket and not socket.startswith("/"):
+        raise ConfigError(f"GOCDNEXT_DOCKER_SOCKET is {socket!r}; write the path of a unix socket")
+    policy = environ.get("GOCDNEXT_DOCKER_PULL_POLICY", "").strip() or "missing"
+    if policy not in PULL_POLICIES:
+        raise ConfigError(f"GOCDNEXT_DOCKER_PULL_POLICY is {policy!r}; write {', '.join(PULL_POLICIES)} or nothing")
+    return {
+        "docker_sockets": (socket,) if socket else DOCKER_SOCKETS,
+        "docker_default_image": environ.get("GOCDNEXT_DOCKER_DEFAULT_IMAGE", "").strip(),
+        "docker_pull_policy": policy,
+        "docker_strict": _bool(environ, "GOCDNEXT_DOCKER_STRICT"),
+    }
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
@@ -140,6 +212,13 @@ def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _bool(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip().lower()
+    if text not in {"", "true", "false", "1", "0"}:
+        raise ConfigError(f"{name} is {text!r}; write true or false")
+    return text in {"true", "1"}
 
 
 def _flush_timeout(environ: Mapping[str, str]) -> float:

@@ -9,7 +9,7 @@ import trio
 from gocdnext.agent import markers, outputs
 from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
 from gocdnext.agent.durations import format_duration
-from gocdnext.agent.engines import Engine, EngineError
+from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.joblog import STDERR, JobLog
 from gocdnext.agent.outbox import Outbox
 from gocdnext.agent.workspace import WorkspaceError, job_directory
@@ -73,26 +73,35 @@ class Job:
         if assignment.timeout_seconds > 0:
             self._scope.deadline = trio.current_time() + assignment.timeout_seconds
         self._phase = "workspace"
-        self._refuse_early()
+        await self._refuse_early()
         try:
             async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
                 cwd = await self._checkouts(directory)
                 await self._announce_missing()
-                env = dict(assignment.env)
-                output_file = await self._prepare_outputs(cwd)
-                if output_file:
-                    env["GOCDNEXT_OUTPUT_FILE"] = output_file
-                await self._tasks(cwd, env)
-                self._refuse_late()
-                return await self._collect_outputs(output_file)
+                self._phase = "services"
+                async with self._engine.services(assignment, self._log) as network:
+                    self._phase = "engine"
+                    tasks = self._engine.tasks(assignment, cwd, self._log, network)
+                    env = dict(assignment.env)
+                    output_file = await self._prepare_outputs(cwd)
+                    if output_file:
+                        env["GOCDNEXT_OUTPUT_FILE"] = tasks.seen(output_file)
+                    try:
+                        await self._tasks(tasks, env)
+                    finally:
+                        await tasks.close()
+                    self._refuse_late()
+                    return await self._collect_outputs(output_file)
+        except EngineError as error:
+            raise _FailedError(f"{self._phase}: {error}") from error
         except WorkspaceError as error:
             raise _FailedError(f"workspace: {error}") from error
         except OSError as error:  # e.g. a full disk
             raise _FailedError(f"{self._phase}: {error.strerror or error}") from error
 
-    def _refuse_early(self) -> None:
+    async def _refuse_early(self) -> None:
         """What this agent cannot do ends the job before anything is done, with a sentence that says so."""
-        refusal = self._engine.refusal(self._assignment)
+        refusal = await self._engine.refusal(self._assignment)
         if refusal is not None:
             raise _FailedError(refusal)
         for download in self._assignment.artifact_downloads:
@@ -128,7 +137,7 @@ class Job:
         except CheckoutError as error:
             raise _FailedError(str(error)) from error
 
-    async def _tasks(self, cwd: str, env: dict[str, str]) -> None:
+    async def _tasks(self, tasks: Tasks, env: dict[str, str]) -> None:
         """One after the other, up to the first that fails."""
         self._began = trio.current_time()
         for index, task in enumerate(self._assignment.tasks):
@@ -136,7 +145,7 @@ class Job:
             code: int | None = None
             failure = _FailedError("")
             try:
-                code = await self._task(index, task, cwd, env)
+                code = await self._task(index, task, tasks, env)
                 failure = _FailedError(f"task {index} exited with {code}", code)
             except EngineError as error:
                 failure = _FailedError(f"task {index}: {error}")
@@ -147,16 +156,14 @@ class Job:
         self._task_index = None
         await self._log.line(markers.tasks_completed(trio.current_time() - self._began))
 
-    async def _task(self, index: int, task: agent_pb2.TaskSpec, cwd: str, env: dict[str, str]) -> int:
+    async def _task(self, index: int, task: agent_pb2.TaskSpec, tasks: Tasks, env: dict[str, str]) -> int:
         kind = task.WhichOneof("kind")
         if kind == "script":
             await self._log.line(markers.script(task.script))
-            return await self._engine.run_script(task.script, cwd=cwd, env=env, log=self._log)
+            return await tasks.run_script(task.script, env)
         if kind == "plugin":
-            raise EngineError(
-                f"plugin {task.plugin.image}: the {self._engine.name} engine cannot run plugins; "
-                "run this job on an agent with a container engine"
-            )
+            await self._log.line(markers.plugin(task.plugin.image))
+            return await tasks.run_plugin(task.plugin, env)
         await self._log.line(f"task {index} is neither a script nor a plugin; skipped", STDERR)
         return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from gocdnext.agent.lines import LineSplitter
 from gocdnext.agent.masks import Masker
@@ -75,10 +76,18 @@ class JobLog:
         return at + 1
 
 
-class LogSink:
-    """Takes the bytes of one pipe and writes them to the job's log as lines."""
+class LineLog(Protocol):
+    """Takes lines that are masked already."""
 
-    def __init__(self, log: JobLog, stream: str) -> None:
+    mask: Masker
+
+    async def write(self, stream: str, lines: Sequence[str]) -> None: ...
+
+
+class LogSink:
+    """Takes the bytes of one pipe and writes them to a log as lines."""
+
+    def __init__(self, log: LineLog, stream: str) -> None:
         self._log = log
         self._stream = stream
         self._splitter = LineSplitter(log.mask)

@@ -31,6 +31,7 @@ async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = t
     """
     engine = open_engine(settings)
     open_root(settings.workspace_root)
+    await engine.start()
     client = Client(settings, engine)
     code = EXIT_DONE
     refused: RefusedError | None = None

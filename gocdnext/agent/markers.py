@@ -19,6 +19,16 @@ def script(text: str) -> str:
     return f"$ {text}"
 
 
+def plugin(image: str) -> str:
+    """The echo of a plugin task."""
+    return f"$ plugin {image}"
+
+
+def service(name: str, image: str) -> str:
+    """The echo before a service is started (protocol-agent 3.8)."""
+    return f"$ starting service {name} ({image})"
+
+
 def tasks_completed(seconds: float) -> str:
     """Closes the tasks phase of a job whose tasks all succeeded."""
     return f"{_RULE}tasks completed in {format_duration(seconds)}"

@@ -35,6 +35,13 @@ class Registry:
         takers = sorted((session for session in self.ready() if session.takes_work), key=lambda session: session.name)
         return tuple(Slot(s.agent_id, s.id, s.name, s.tags, s.free, s.capacity) for s in takers)
 
+    def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
+        """The one slot that the end of this job frees; None when the session takes no more work."""
+        session = self._by_agent.get(agent_id)
+        if session is None or not session.takes_work or str(job_id) not in session.held:
+            return None
+        return Slot(session.agent_id, session.id, session.name, session.tags, 1, session.capacity)
+
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Records and sends an assignment; False when the session is gone, full, draining, disabled or stuck."""
         session = self._by_id.get(session_id)

@@ -60,6 +60,8 @@ class Wait:
     code: str
     text: str
     detail: str = ""
+    tags: frozenset[str] = frozenset()
+    """What an agent must have, when it is a slot that is waited for."""
 
 
 Decision = Assign | Refuse | Skip | Wait
@@ -163,8 +165,8 @@ def _no_slot(job: Job, tags: Iterable[str], places: _Places) -> Wait:
     wanted = sorted(set(tags))
     if not places.known(frozenset(wanted)):
         what = f"no agent with the tags {', '.join(wanted)} is connected" if wanted else "no agent is connected"
-        return Wait(job, "no_agent", what)
-    return Wait(job, "agents_full", "every agent that could take this job is busy")
+        return Wait(job, "no_agent", what, tags=frozenset(wanted))
+    return Wait(job, "agents_full", "every agent that could take this job is busy", tags=frozenset(wanted))
 
 
 class _Places:

@@ -44,8 +44,8 @@ class Pass:
     deploys: list[Deploy] = field(default_factory=list)
     effects: tuple[events.Effect, ...] = ()
     consequences: tuple[events.Consequence, ...] = ()
-    unplaced: bool = False
-    """Jobs stay queued for want of a slot here: another server may have one."""
+    wanted: set[frozenset[str]] = field(default_factory=set)
+    """Tags of the jobs that could run and have no slot here."""
 
     def apply(self, event: events.Event) -> None:
         """One transition of the run."""
@@ -68,7 +68,7 @@ def _once(done: Pass) -> bool:
     """One plan carried out; True when a refusal or skip may have made more possible."""
     plan = dispatch.plan(done.run, done.slots)
     again = False
-    done.unplaced = False
+    done.wanted.clear()
     for decision in plan.decisions:
         match decision:
             case dispatch.Assign(job, slot):
@@ -79,8 +79,8 @@ def _once(done: Pass) -> bool:
             case dispatch.Skip(job):
                 done.apply(events.JobSkipped(job.id))
                 again = True
-            case dispatch.Wait(code=code):
-                done.unplaced |= code in dispatch.NO_SLOT
+            case dispatch.Wait(code=code, tags=tags) if code in dispatch.NO_SLOT:
+                done.wanted.add(tags)
     if done.run.status in OPEN and done.run.queue_reason != plan.queue_reason:
         done.run = replace(done.run, queue_reason=plan.queue_reason)
     return again

@@ -24,11 +24,18 @@ class Slot:
     capacity: int
 
 
+Wanted = frozenset[frozenset[str]]
+"""Sets of tags that jobs wait for: any agent that has all of one set and a free slot will do."""
+
+
 class Fleet(Protocol):
     """The ready sessions of this process. All calls are immediate: nothing here waits."""
 
     def slots(self) -> tuple[Slot, ...]:
         """The ready, not draining sessions, ordered by agent name."""
+
+    def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
+        """The one slot that the end of this job frees; None when the session takes no more work or has no such job."""
 
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Puts the assignment into the session's send queue; False when the session is gone, draining or its queue is full."""

@@ -6,6 +6,7 @@ pass holds the run's lock. Being told twice is harmless, being told of nothing c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -13,6 +14,7 @@ import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
+from gocdnext.runs.ports import Fleet, Slot, Wanted
 from gocdnext.runs.service import RunService
 
 _SQL = queries.load("runs")
@@ -28,27 +30,37 @@ class Scheduler:
     """Wakes may come from anywhere on the thread, asyncio callbacks included; they never wait."""
 
     def __init__(self) -> None:
-        self._pending: dict[UUID, bool] = {}
+        self._pending: dict[UUID, None] = {}
         self._pipelines: set[UUID] = set()
-        self._waiting: dict[UUID, None] = {}
+        self._waiting: dict[UUID, Wanted] = {}
+        self._untold: set[UUID] = set()
         self._slot_free = False
         self._all = False
         self._woken = trio.Event()
         self.last_pass: float | None = None
         """`trio.current_time()` at the end of the newest pass; None before the first."""
 
-    def wake(self, run_id: UUID, *, local: bool = True) -> None:
-        """The run may have something to dispatch. `local` = this process changed it, so others may have to be told."""
+    def wake(self, run_id: UUID) -> None:
+        """The run may have something to dispatch."""
         if len(self._pending) >= MAX_PENDING:
             self._all = True
         else:
-            self._pending[run_id] = self._pending.get(run_id, False) or local
+            self._pending[run_id] = None
         self._woken.set()
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """A serial pipeline's slot is free: look at its queued runs, oldest first."""
         self._pipelines.add(pipeline_id)
         self._woken.set()
+
+    def waits(self, run_id: UUID, wanted: Wanted) -> None:
+        """The run has jobs for agents with these tags: they get the next slots that fit."""
+        if run_id not in self._waiting:
+            # Once: another server that was told remembers the run as this one does.
+            self._untold.add(run_id)
+        if len(self._waiting) < MAX_PENDING:
+            self._waiting[run_id] = wanted
+        self.slot_free()
 
     def slot_free(self) -> None:
         """An agent has a free slot: look at the runs that waited for one."""
@@ -64,6 +76,7 @@ class Scheduler:
         self,
         db: Database,
         runs: RunService,
+        fleet: Fleet,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -77,34 +90,42 @@ class Scheduler:
             if tick.cancelled_caught:
                 self._all = True
             try:
-                await self._pass(db, runs)
+                await self._pass(db, runs, fleet)
             except DatabaseUnavailableError as error:
                 _log.warning("dispatch waits for the database", error=str(error))
                 self._all = True
             self.last_pass = trio.current_time()
 
-    async def _pass(self, db: Database, runs: RunService) -> None:
+    async def _pass(self, db: Database, runs: RunService, fleet: Fleet) -> None:
         pending, self._pending = self._pending, {}
         pipelines, self._pipelines = self._pipelines, set()
         everything, self._all = self._all, False
         slot_free, self._slot_free = self._slot_free, False
+        if slot_free:
+            # First, because they have waited longer than what was just queued.
+            for run_id, wanted in list(self._waiting.items()):
+                if run_id not in pending and _fits(wanted, fleet.slots()):
+                    await self._dispatch(runs, run_id)
         for pipeline_id in pipelines:
             for row in await db.fetch(_SQL.queued_runs_of_pipeline, pipeline_id, PAGE):
-                pending.setdefault(row["id"], True)
-        if slot_free:
-            # Older runs first: they have waited longer than what was just queued.
-            pending = dict.fromkeys(self._waiting, False) | pending
+                pending.setdefault(row["id"])
+        for run_id in pending:
+            await self._dispatch(runs, run_id)
         if everything:
             for row in await db.fetch(_SQL.open_runs, PAGE):
-                pending.setdefault(row["id"], False)
-        for run_id, local in pending.items():
-            await self._dispatch(db, runs, run_id, local)
+                if row["id"] not in pending:
+                    await self._dispatch(runs, row["id"])
+        untold, self._untold = self._untold & self._waiting.keys(), set()
+        if untold:
+            await db.execute(_SQL.notify_run_queued, list(untold))
 
-    async def _dispatch(self, db: Database, runs: RunService, run_id: UUID, local: bool) -> None:
-        if not await runs.dispatch(run_id):
+    async def _dispatch(self, runs: RunService, run_id: UUID) -> None:
+        wanted = await runs.dispatch(run_id)
+        if not wanted:
             self._waiting.pop(run_id, None)
-            return
-        if len(self._waiting) < MAX_PENDING:
-            self._waiting[run_id] = None
-        if local:
-            await db.execute(_SQL.notify_run_queued, run_id)
+        elif self._waiting.get(run_id) != wanted:
+            self.waits(run_id, wanted)
+
+
+def _fits(wanted: Wanted, slots: Sequence[Slot]) -> bool:
+    return any(slot.free > 0 and any(tags <= slot.tags for tags in wanted) for slot in slots)

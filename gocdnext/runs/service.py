@@ -1,30 +1,25 @@
-"""What can be done with runs: each call is one transaction on one run, then its effects.
+"""What can be done with runs: the wishes of people, the reports of agents, the sweeps of the server.
 
-The rules are in `transitions` and `dispatch`; this module loads, saves and carries out. Effects happen after the
-commit, are immediate and may be lost with the process: the scheduler's tick and the reaper repair that.
+Each is an event on one run (`events`), carried out by `changes`. No rule is here.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 from uuid import UUID
 
 from gocdnext.db import queries
-from gocdnext.db.pool import Connection, Database
+from gocdnext.db.pool import Database
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
-from gocdnext.runs import deployments, events, planning, store, transitions, waiting
-from gocdnext.runs.consequences import Aftermath, Consequences
+from gocdnext.runs import events, waiting
+from gocdnext.runs.changes import Changes, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
-from gocdnext.runs.definitions import Definitions
-from gocdnext.runs.events import Outcome
-from gocdnext.runs.planning import Pass, Sent
-from gocdnext.runs.ports import Fleet
+from gocdnext.runs.ports import Fleet, Wanted
 from gocdnext.runs.replay import format_duration, replay
-from gocdnext.runs.state import OPEN, RUNNING, Job, Run
+from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
 
 _SQL = queries.load("runs")
@@ -93,25 +88,6 @@ class GateAnswer:
     approvals_required: int
 
 
-class Observer(Protocol):
-    """Who else wants to know: the scheduler is woken, figures are counted, readers of logs are told of the end."""
-
-    def wake(self, run_id: UUID) -> None:
-        """The run may have something to dispatch."""
-
-    def job_started(self, run: Run, job: Job) -> None:
-        """An attempt was put on the wire."""
-
-    def job_ended(self, run: Run, job: Job) -> None:
-        """An attempt ended."""
-
-    def run_ended(self, run_id: UUID, status: str) -> None:
-        """The run is finished."""
-
-    def wake_pipeline(self, pipeline_id: UUID) -> None:
-        """A serial pipeline's slot is free: the oldest run that waits for it may start."""
-
-
 class RunService:
     """All changes of runs. Trio side; every method may raise DatabaseUnavailableError."""
 
@@ -126,22 +102,12 @@ class RunService:
     ) -> None:
         self._db = db
         self._fleet = fleet
-        self._observer = observer
         self._clock = clock
-        self._new_id = new_id
-        self._definitions = Definitions()
-        self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
+        self._changes = Changes(db, fleet, observer, clock=clock, new_id=new_id)
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
-        aftermath = Aftermath()
-
-        async def work(conn: Connection) -> CreatedRun:
-            return await self._consequences.create(conn, new, aftermath)
-
-        created = await self._db.transaction(work)
-        self._after(aftermath)
-        return created
+        return await self._changes.create(new)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
@@ -160,8 +126,9 @@ class RunService:
                 _clean(report.error),
                 {key: _clean(value) for key, value in report.outputs.items()},
             )
+        free = self._fleet.freed(report.agent_id, report.job_id)
         try:
-            return (await self._change(report.run_id, event)).changed
+            return (await self._changes.apply(report.run_id, event, free=free)).changed
         except NotFoundError:
             return False
 
@@ -204,14 +171,14 @@ class RunService:
 
         Raises NotFoundError, ConflictError (still active), UnprocessableError (nothing to replay).
         """
-        run = await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
+        run = await self._changes.read(run_id)
         if run is None:
             raise NotFoundError("run not found")
         return await self.create(replay(run, triggered_by))
 
     async def reasons(self, run_id: UUID) -> Reasons:
         """Why the run and its jobs wait, from the function that decides. Empty for a run that is gone."""
-        run = await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
+        run = await self._changes.read(run_id)
         return Reasons(None, {}) if run is None else waiting.reasons(run, self._fleet.slots())
 
     async def reclaim(self, agent_id: UUID) -> None:
@@ -256,18 +223,12 @@ class RunService:
             await self._quietly(row["run_id"], events.GateExpired(row["job_run_id"], row["awaiting_since"], window))
         return len(rows)
 
-    async def dispatch(self, run_id: UUID) -> bool:
-        """One pass over a run. True when jobs stay queued for want of a slot here: another server may have one."""
-        aftermath = Aftermath()
+    async def dispatch(self, run_id: UUID) -> Wanted:
+        """One pass over a run; the tags of its jobs that could run and have no slot here."""
         try:
-            work = await self._db.transaction(lambda conn: self._plan(conn, run_id, aftermath))
+            return frozenset((await self._changes.dispatch(run_id, self._fleet.slots())).wanted)
         except NotFoundError:
-            return False
-        for made in work.assignments:
-            await self._send(work.run, made)
-        self._perform(work.run, work.effects)
-        self._after(aftermath)
-        return work.unplaced
+            return frozenset()
 
     # ---- inside ------------------------------------------------------------------------------------
 
@@ -277,95 +238,17 @@ class RunService:
     async def _quietly(self, run_id: UUID, event: events.Event) -> None:
         """A change that nobody waits for: a run that is gone by now needs none."""
         with contextlib.suppress(NotFoundError):
-            await self._change(run_id, event)
+            await self._changes.apply(run_id, event)
 
-    async def _wish(self, run_id: UUID, event: events.Event) -> _Done:
+    async def _wish(self, run_id: UUID, event: events.Event) -> Done:
         """A change that a person wants: a refusal is raised as the error that says so."""
-        done = await self._change(run_id, event)
+        done = await self._changes.apply(run_id, event)
         if done.outcome.refused is not None:
             raise _REFUSALS[done.outcome.refused.kind](done.outcome.refused.text)
         return done
 
-    async def _change(self, run_id: UUID, event: events.Event) -> _Done:
-        """One event on one run, with its consequences, in one transaction; then the effects of all of it."""
-        aftermath = Aftermath()
 
-        async def work(conn: Connection) -> _Done:
-            run = await store.load_locked(conn, run_id, self._definitions)
-            if run is None:
-                raise NotFoundError("run not found")
-            outcome = transitions.apply(run, event, self._clock())
-            if outcome.run is not run:
-                await store.save(conn, run, outcome.run)
-                await deployments.follow(conn, run, outcome.run, self._clock())
-            await self._consequences.carry_out(conn, outcome.run, outcome.consequences, aftermath)
-            return _Done(run, outcome)
-
-        done = await self._db.transaction(work)
-        signaled = self._perform(done.outcome.run, done.outcome.effects)
-        self._after(aftermath)
-        return replace(done, signaled=signaled)
-
-    def _after(self, aftermath: Aftermath) -> None:
-        for run, effects in aftermath.effects:
-            self._perform(run, effects)
-        for run_id in aftermath.created:
-            self._observer.wake(run_id)
-
-    async def _plan(self, conn: Connection, run_id: UUID, aftermath: Aftermath) -> Pass:
-        """A dispatch pass under the run's lock, saved with everything that follows from it."""
-        loaded = await store.load_locked(conn, run_id, self._definitions)
-        if loaded is None:
-            raise NotFoundError("run not found")
-        now = self._clock()
-        done = planning.carry_out(loaded, self._fleet.slots(), now)
-        if done.run is not loaded:
-            await store.save(conn, loaded, done.run)
-            await deployments.start(conn, done.run, done.deploys, now, self._new_id)
-        await self._consequences.carry_out(conn, done.run, done.consequences, aftermath)
-        return done
-
-    async def _send(self, run: Run, made: Sent) -> None:
-        if self._fleet.assign(made.slot.session_id, made.assignment):
-            job = run.job(made.assignment.job_id)
-            if job is not None:
-                self._observer.job_started(run, job)
-            return
-        lost = events.AssignmentLost(made.assignment.job_id, made.slot.agent_id, made.assignment.attempt)
-        await self._change(run.id, lost)
-
-    def _perform(self, run: Run, effects: tuple[events.Effect, ...]) -> int:
-        """Carries out the effects of a committed change; the number of agents reached by a stop."""
-        signaled = 0
-        for effect in effects:
-            match effect:
-                case events.StopJob(run_id, job_id, agent_id, reason):
-                    signaled += self._fleet.cancel(agent_id, run_id, job_id, reason)
-                case events.JobEnded(job, agent_id):
-                    if agent_id is not None:
-                        self._fleet.release(agent_id, job.id)
-                    self._observer.job_ended(run, job)
-                case events.LookAgain(run_id):
-                    self._observer.wake(run_id)
-                case events.RunEnded(run_id, status):
-                    self._observer.run_ended(run_id, status)
-                case events.PipelineFree(pipeline_id):
-                    self._observer.wake_pipeline(pipeline_id)
-        return signaled
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    before: Run
-    outcome: Outcome
-    signaled: int = 0
-
-    @property
-    def changed(self) -> bool:
-        return self.outcome.run is not self.before
-
-
-def _gate_answer(done: _Done, job_id: UUID) -> GateAnswer:
+def _gate_answer(done: Done, job_id: UUID) -> GateAnswer:
     before, run = done.before, done.outcome.run
     job = run.job(job_id)
     assert job is not None

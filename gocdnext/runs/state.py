@@ -134,6 +134,8 @@ class Run:
     counter: int
     cause: str
     definition: Pipeline
+    version: int = 0
+    """Raised by every saved change."""
     cause_detail: Mapping[str, object] = field(default_factory=dict)
     status: str = QUEUED
     queue_reason: str | None = None

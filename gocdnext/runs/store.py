@@ -5,6 +5,7 @@ Asyncio code on one raw connection, always inside the caller's transaction. Deci
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,14 +17,49 @@ from gocdnext.runs.definitions import Definitions, decode_notifications
 from gocdnext.runs.state import Gate, Job, Revision, Run, Stage, Vote
 
 _SQL = queries.load("runs")
+REMEMBERED_JOBS = 50_000
+"""Jobs of all remembered runs together; the least recently changed run goes first."""
 
 
-async def load_locked(conn: Connection, run_id: UUID, definitions: Definitions) -> Run | None:
+class Remembered:
+    """The newest runs of this process, so that a change of one reads nothing but its version.
+
+    Only runs that are decided by their own rows: what others do to a lane or an environment is read each time.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[UUID, Run] = OrderedDict()
+        self._jobs = 0
+
+    def get(self, run_id: UUID, version: int) -> Run | None:
+        """The run if it is known in this version."""
+        run = self._runs.get(run_id)
+        return run if run is not None and run.version == version else None
+
+    def put(self, run: Run) -> None:
+        """Takes a run as it was committed."""
+        self.forget(run.id)
+        self._runs[run.id] = run
+        self._jobs += len(run.jobs)
+        while self._jobs > REMEMBERED_JOBS and len(self._runs) > 1:
+            self.forget(next(iter(self._runs)))
+
+    def forget(self, run_id: UUID) -> None:
+        """Drops a run that is finished."""
+        run = self._runs.pop(run_id, None)
+        self._jobs -= 0 if run is None else len(run.jobs)
+
+
+async def load_locked(
+    conn: Connection, run_id: UUID, definitions: Definitions, remembered: Remembered | None = None
+) -> Run | None:
     """The run with its lock taken until the end of the transaction; None when there is no such run."""
     # Two statements: what is read must be read after the lock was granted, not with the snapshot of the wait.
-    if await conn.fetchval(_SQL.lock_run, run_id) is None:
+    row = await conn.fetchrow(_SQL.lock_run, run_id)
+    if row is None:
         return None
-    return await load(conn, run_id, definitions)
+    known = None if remembered is None or row["concerns_others"] else remembered.get(run_id, row["version"])
+    return known if known is not None else await load(conn, run_id, definitions)
 
 
 async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run | None:
@@ -34,6 +70,7 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
     gates = row["gates"] or {}
     return Run(
         id=row["id"],
+        version=row["version"],
         pipeline_id=row["pipeline_id"],
         project_id=row["project_id"],
         project_slug=row["project_slug"],
@@ -62,16 +99,15 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
 
 
 async def save(conn: Connection, before: Run, after: Run) -> None:
-    """Writes the difference between the run that was loaded and the run it became."""
+    """Writes the difference between the run that was loaded and the run it became; its version is one higher then."""
     was_stage = {stage.id: stage for stage in before.stages}
     was_job = {job.id: job for job in before.jobs}
-    stages = [stage for stage in after.stages if stage != was_stage[stage.id]]
-    jobs = [job for job in after.jobs if job != was_job[job.id]]
+    stages = [stage for stage in after.stages if stage is not was_stage[stage.id]]
+    jobs = [job for job in after.jobs if job is not was_job[job.id]]
     discarded = [job.id for job in jobs if job.attempt != was_job[job.id].attempt]
     await conn.execute(
         _SQL.save_run,
         after.id,
-        _run_columns(before) != _run_columns(after),
         *_run_columns(after),
         [stage.id for stage in stages],
         [stage.status for stage in stages],

@@ -9,6 +9,8 @@ ADD COLUMN rollback boolean NOT NULL DEFAULT FALSE;
 CREATE INDEX job_runs_timing ON job_runs (started_at) WHERE status = 'running' AND timeout_seconds > 0;
 
 ALTER TABLE runs
+-- Raised by every change of the run, its stages or jobs: a server that remembers a run knows whether it still may.
+ADD COLUMN version bigint NOT NULL DEFAULT 0,
 ADD COLUMN notifications jsonb NOT NULL DEFAULT '[]',
 -- The run whose stage started this one. Unique per pipeline: a stage that closes twice starts nothing twice.
 ADD COLUMN upstream_run_id uuid REFERENCES runs ON DELETE SET NULL,

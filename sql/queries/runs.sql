@@ -89,6 +89,7 @@ FROM run;
 
 -- name: lock_run
 -- Takes the run's row lock, after the advisory locks it is under: freezes of its project (shared), then its lane.
+-- Says which version the run has, and whether more than its own rows decide what may happen to it.
 WITH freezes AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(hashtextextended('gocdnext.freeze:' || p.project_id::text, 0))
     FROM runs r
@@ -105,7 +106,11 @@ lane AS MATERIALIZED (
     WHERE r.id = $1 AND (d.serial OR d.supersede <> '')
 )
 
-SELECT r.id FROM runs r
+SELECT
+    r.version,
+    d.serial OR d.supersede <> '' OR d.governed AS concerns_others
+FROM runs r
+INNER JOIN pipeline_definitions d ON d.id = r.definition_id
 CROSS JOIN (SELECT count(*) FROM lane) AS taken
 WHERE r.id = $1
 FOR NO KEY UPDATE OF r;
@@ -118,6 +123,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text
 -- A run with its stages and jobs as seen after its lock was taken, and what other runs and people hold it by.
 SELECT
     r.id,
+    r.version,
     r.pipeline_id,
     r.definition_id,
     p.project_id,
@@ -200,25 +206,26 @@ INNER JOIN pipeline_definitions d ON d.id = r.definition_id
 WHERE r.id = $1;
 
 -- name: save_run
--- Writes what a transition changed: the run ($2 says whether), stages, jobs; lines of discarded attempts go.
+-- Writes what a transition changed: the run and its version, stages, jobs; lines of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
-        status = $3,
-        queue_reason = $4,
-        cancel_reason = $5,
-        superseded_by = $6,
-        service_generation = $7,
-        started_at = $8,
-        finished_at = $9
-    WHERE id = $1 AND $2
+        version = version + 1,
+        status = $2,
+        queue_reason = $3,
+        cancel_reason = $4,
+        superseded_by = $5,
+        service_generation = $6,
+        started_at = $7,
+        finished_at = $8
+    WHERE id = $1
     RETURNING id
 ),
 
 stages AS (
     UPDATE stage_runs s
     SET status = v.status, started_at = v.started_at, finished_at = v.finished_at
-    FROM unnest($10::uuid [], $11::text [], $12::timestamptz [], $13::timestamptz [])
+    FROM unnest($9::uuid [], $10::text [], $11::timestamptz [], $12::timestamptz [])
         AS v (id, status, started_at, finished_at)
     WHERE s.id = v.id AND s.run_id = $1
     RETURNING s.id
@@ -242,9 +249,9 @@ jobs AS (
         finished_at = v.finished_at
     FROM
         unnest(
-            $14::uuid [], $15::text [], $16::integer [], $17::integer [], $18::integer [], $19::boolean [],
-            $20::uuid [], $21::integer [], $22::text [], $23::jsonb [], $24::timestamptz [], $25::text [],
-            $26::timestamptz [], $27::timestamptz []
+            $13::uuid [], $14::text [], $15::integer [], $16::integer [], $17::integer [], $18::boolean [],
+            $19::uuid [], $20::integer [], $21::text [], $22::jsonb [], $23::timestamptz [], $24::text [],
+            $25::timestamptz [], $26::timestamptz []
         ) AS v (
             id, status, attempt, losses, retries, rollback, agent_id, exit_code, error, outputs, cancel_requested_at,
             cancel_origin, started_at, finished_at
@@ -255,7 +262,7 @@ jobs AS (
 
 lines AS (
     DELETE FROM log_lines
-    WHERE job_run_id = ANY($28::uuid [])
+    WHERE job_run_id = ANY($27::uuid [])
     RETURNING 1
 )
 
@@ -320,8 +327,13 @@ ORDER BY counter
 LIMIT $2;
 
 -- name: notify_run_queued
--- Tells the other servers that a run has work that this one could not place.
-SELECT pg_notify('run_queued', $1::uuid::text);
+-- Tells the other servers that runs have work that this one could not place.
+SELECT pg_notify('run_queued', r.id::text) FROM unnest($1::uuid []) AS r (id);
+
+-- name: notify_stop_job
+-- Tells the other servers that jobs are to be stopped whose agents have no session here.
+SELECT pg_notify('stop_job', s.agent_id::text || ' ' || s.run_id::text || ' ' || s.job_id::text)
+FROM unnest($1::uuid [], $2::uuid [], $3::uuid []) AS s (agent_id, run_id, job_id);
 
 -- name: running_jobs_of_agent
 -- What an agent that registers again had been given.

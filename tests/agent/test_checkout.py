@@ -1,7 +1,5 @@
 """Checkouts of real repositories by the real git, through a whole job."""
 
-# ruff: noqa: ASYNC240 -- looking at small local files, and polling other processes, is what these tests do
-
 from __future__ import annotations
 
 import socket

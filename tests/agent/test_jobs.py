@@ -1,6 +1,6 @@
 """Jobs on the real agent, real shell, over a real stream: what they print, how they end, what they cannot do."""
 
-# ruff: noqa: ASYNC110, ASYNC240 -- looking at small local files, and polling other processes, is what these tests do
+# ruff: noqa: ASYNC110 -- looking at small local files, and polling other processes, is what these tests do
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The agent as a process of its own: signals, exit codes, sudden death, memory."""
 
-# ruff: noqa: ASYNC110, ASYNC240 -- looking at small local files, and polling other processes, is what these tests do
+# ruff: noqa: ASYNC110 -- looking at small local files, and polling other processes, is what these tests do
 
 from __future__ import annotations
 

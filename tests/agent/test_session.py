@@ -1,6 +1,6 @@
 """The life of a session: registration, duplicates, capacity, drain, loss and return."""
 
-# ruff: noqa: ASYNC110, ASYNC240 -- looking at small local files, and polling other processes, is what these tests do
+# ruff: noqa: ASYNC110 -- looking at small local files, and polling other processes, is what these tests do
 
 from __future__ import annotations
 
@@ -261,5 +261,5 @@ def test_the_work_root_must_be_our_own(tmp_path: Path) -> None:
 
 def test_an_engine_that_is_not_there_is_named(tmp_path: Path) -> None:
     server = ScriptedServer()
-    with pytest.raises(ConfigError, match="GOCDNEXT_AGENT_ENGINE is 'docker'"):
-        open_engine(settings_for(server, tmp_path, engine="docker"))
+    with pytest.raises(ConfigError, match="GOCDNEXT_AGENT_ENGINE is 'chroot'"):
+        open_engine(settings_for(server, tmp_path, engine="chroot"))

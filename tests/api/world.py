@@ -25,6 +25,7 @@ from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.metrics import Metrics
+from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
@@ -67,6 +68,9 @@ class World:
         return self.now
 
     def wake(self, run_id: UUID) -> None:
+        """Tests dispatch by hand."""
+
+    def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Tests dispatch by hand."""
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:

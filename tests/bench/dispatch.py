@@ -10,14 +10,11 @@ import asyncio
 import statistics
 import time
 from datetime import datetime
-from pathlib import Path
 
 import asyncpg
 import httpx
-from grpclib.client import Channel
 
-from gocdnext.proto import agent_pb2 as pb
-from gocdnext.proto.agent_grpc import AgentServiceStub
+from tests.bench.agents import Seen, agent
 from tests.bench.stack import Server, scratch, serving
 
 Figure = tuple[str, float, str, str]
@@ -59,49 +56,31 @@ def figures() -> list[Figure]:
 
 async def _measure(server: Server) -> tuple[list[float], list[float]]:
     async with httpx.AsyncClient(base_url=server.http, timeout=60) as http:
-        body = {"slug": "bench", "files": [{"name": "now.yaml", "content": PIPELINE}]}
-        applied = (await http.post("/api/v1/projects/apply", json=body)).raise_for_status().json()
-        pipeline_id = applied["pipelines"][0]["pipeline_id"]
-        conn = await asyncpg.connect(host=_socket(server.state), user="ci", database="gocdnext", port=5432)
+        pipeline_id = (await apply(http, {"now.yaml": PIPELINE}))["now"]
+        conn = await asyncpg.connect(host=str(server.state / "run"), user="ci", database="gocdnext", port=5432)
         await conn.execute(HISTORY_SQL, HISTORY, timeout=300)
         await conn.execute("VACUUM ANALYZE", timeout=300)
-        seen: dict[str, float] = {}
-        arrived = asyncio.Event()
-        agent = asyncio.create_task(_agent(server.grpc_port, seen, arrived))
+        seen, ready = Seen(), asyncio.Event()
+        working = asyncio.create_task(agent(server.grpc_port, seen, ready=ready))
+        await ready.wait()
         latencies = []
         for number in range(RUNS + WARM_UP):
             answer = (await http.post(f"/api/v1/pipelines/{pipeline_id}/trigger")).raise_for_status().json()
-            async with asyncio.timeout(20):
-                while answer["run_id"] not in seen:
-                    arrived.clear()
-                    await arrived.wait()
+            await seen.wait_run(answer["run_id"], 20)
             created: datetime = await conn.fetchval("SELECT created_at FROM runs WHERE id = $1", answer["run_id"])
             if number >= WARM_UP:
-                latencies.append((seen[answer["run_id"]] - created.timestamp()) * 1000)
-        agent.cancel()
+                latencies.append((seen.runs[answer["run_id"]] - created.timestamp()) * 1000)
+        working.cancel()
         floor = [await _bare_transaction(conn) for _ in range(RUNS)]
         await conn.close()
     return latencies, floor
 
 
-async def _agent(port: int, seen: dict[str, float], arrived: asyncio.Event) -> None:
-    """Answers every assignment with success at once."""
-    async with Channel("127.0.0.1", port) as channel:
-        stub = AgentServiceStub(channel)
-        session = await stub.Register(
-            pb.RegisterRequest(agent_id="bench", token="bench-registration-token", capacity=100)
-        )
-        async with stub.Connect.open(metadata={"x-gocdnext-session": session.session_id}) as stream:
-            await stream.send_message(pb.AgentMessage(heartbeat=pb.Heartbeat()))
-            async for message in stream:
-                if message.WhichOneof("kind") != "assign":
-                    continue
-                seen[message.assign.run_id] = time.time()
-                arrived.set()
-                result = pb.JobResult(
-                    run_id=message.assign.run_id, job_id=message.assign.job_id, status=pb.RUN_STATUS_SUCCESS
-                )
-                await stream.send_message(pb.AgentMessage(result=result))
+async def apply(http: httpx.AsyncClient, files: dict[str, str]) -> dict[str, str]:
+    """Applies files; pipeline name -> id."""
+    body = {"slug": "bench", "files": [{"name": name, "content": text} for name, text in files.items()]}
+    applied = (await http.post("/api/v1/projects/apply", json=body)).raise_for_status().json()
+    return {entry["name"]: entry["pipeline_id"] for entry in applied["pipelines"]}
 
 
 async def _bare_transaction(conn: asyncpg.Connection[asyncpg.Record]) -> float:
@@ -111,10 +90,6 @@ async def _bare_transaction(conn: asyncpg.Connection[asyncpg.Record]) -> float:
         await conn.fetchval("SELECT count(*) FROM agents")
         await conn.execute("UPDATE agents SET version = version")
     return (time.perf_counter() - started) * 1000
-
-
-def _socket(state: Path) -> str:
-    return str(state / "run")
 
 
 if __name__ == "__main__":

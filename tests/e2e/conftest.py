@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -40,18 +39,23 @@ def server(program: Path, public_dir: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def quick_dir(public_dir: Path) -> Iterator[Path]:
+def quick_dir() -> Iterator[Path]:
     """As `public_dir`, in memory when there is room: a database is made and thrown away for each test."""
+    with tempfile.TemporaryDirectory(prefix="gocdnext-e2e-", dir=_memory(), ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def _memory() -> Path | None:
+    """A file system in memory with 2 GiB to spare on which programs may be run, or None."""
     memory = Path("/dev/shm")
-    with contextlib.suppress(OSError):
+    try:
         status = os.statvfs(memory)
-        if status.f_bavail * status.f_frsize > 2 * 1024**3 and not status.f_flag & os.ST_NOEXEC:
-            folder = Path(tempfile.mkdtemp(prefix="gocdnext-e2e-", dir=memory))
-            folder.chmod(0o755)
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-    yield public_dir
+    except OSError:
+        return None
+    fits = status.f_bavail * status.f_frsize > 2 * 1024**3 and not status.f_flag & os.ST_NOEXEC
+    return memory if fits and os.access(memory, os.W_OK) else None
 
 
 @pytest.fixture

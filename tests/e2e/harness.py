@@ -17,9 +17,9 @@ STOP_WITHIN = 20
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """This environment without settings of the program, and with `changes`."""
+    """This environment without settings of the program, and with `changes`. The program unpacks into `.build`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOCDNEXT_", "PYTHON"))}
-    return inherited | changes
+    return inherited | {"SHIV_ROOT": str(ROOT / ".build" / "shiv")} | changes
 
 
 def build(*arguments: str, root: Path = ROOT) -> None:

@@ -34,13 +34,14 @@ class Product(Server):
     """A server from the checkout (or `program`), agents of their own, and whatever all of them have started."""
 
     def __init__(self, folder: Path, program: Path | None = None) -> None:
+        checkout = folder / "run.py"
+        super().__init__(program or checkout, folder)
         if program is None:
-            program = folder / "run.py"
-            program.write_text("from gocdnext.cli import main\n\nmain()\n")
-        super().__init__(program, folder)
+            checkout.write_text("from gocdnext.cli import main\n\nmain()\n")
+            self.environment["PYTHONPATH"] = str(ROOT)
         self.http_port = int(self.url.rpartition(":")[2])
         self.grpc_port = int(self.environment["GOCDNEXT_GRPC_ADDR"].rpartition(":")[2])
-        self.environment |= {"PYTHONPATH": str(ROOT), "GOCDNEXT_AGENT_REGISTRATION_TOKEN": TOKEN}
+        self.environment["GOCDNEXT_AGENT_REGISTRATION_TOKEN"] = TOKEN
         self.agents: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -76,6 +77,11 @@ class Product(Server):
         (pid_file,) = self.state.glob("pg/*/postmaster.pid")
         return int(pid_file.read_text().split()[0])
 
+    def sockets(self) -> str:
+        """The directory of its socket."""
+        (pid_file,) = self.state.glob("pg/*/postmaster.pid")
+        return pid_file.read_text().splitlines()[4]
+
     def backends(self) -> list[int]:
         """Process ids of PostgreSQL's children that serve a connection."""
         found = []
@@ -92,7 +98,7 @@ class Product(Server):
             agent.wait()
         self.kill()
         deadline = time.monotonic() + 15
-        while left := processes_of(self.folder):
+        while left := processes_of(self.folder) + processes_of(self.state):
             if time.monotonic() > deadline:
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError):

@@ -115,6 +115,7 @@ async def test_killed_at_random_moments_it_finishes_its_runs(product: Product, q
 LONG = "one: {stage: build, script: ['for i in $(seq 1500); do echo line $i; sleep 0.002; done']}\n"
 
 
+@pytest.mark.slow
 async def test_a_killed_postmaster_is_only_a_pause(product: Product, quick_dir: Path) -> None:
     repository = make_repository(quick_dir / "repository", LONG)
     product.start()
@@ -150,6 +151,7 @@ async def test_a_killed_postmaster_is_only_a_pause(product: Product, quick_dir: 
     assert product.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_killed_agent_leaves_nothing_and_its_job_is_repeated(product: Product, quick_dir: Path) -> None:
     # The job's child ignores everything that can be ignored and leaves the job's process group.
     flag = quick_dir / "flag"
@@ -175,6 +177,7 @@ async def test_a_killed_agent_leaves_nothing_and_its_job_is_repeated(product: Pr
     assert product.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_job_that_ignores_signals_is_cancelled(product: Product, quick_dir: Path) -> None:
     script = "trap '' TERM INT HUP; echo up; while :; do sleep 0.1; done"
     repository = make_repository(quick_dir / "repository", f'one: {{stage: build, script: ["{script}"]}}')

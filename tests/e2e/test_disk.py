@@ -14,12 +14,14 @@ import trio
 
 from tests.e2e.product import Product, Reader, api_of, make_repository, until
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 
 @pytest.fixture
 def disk(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A small file system of its own (`size` in MiB)."""
+    """A small file system of so many MiB. To be asked for before `product`, which must have ended when it goes."""
     if os.geteuid() != 0 or not shutil.which("mount"):
         assert os.environ.get("CI") != "true", "these tests mount file systems: run them as root"
         pytest.skip("only root may mount a file system")
@@ -37,7 +39,7 @@ def disk(public_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+        subprocess.run(["umount", folder], check=True)
 
 
 def refused(product: Product) -> str:
@@ -51,14 +53,14 @@ def refused(product: Product) -> str:
 
 
 @pytest.mark.parametrize("disk", [4], indirect=True)
-def test_a_full_state_directory_is_refused(product: Product, disk: Path) -> None:
+def test_a_full_state_directory_is_refused(disk: Path, product: Product) -> None:
     product.state = disk / "state"
     assert "there is no space left" in refused(product)
     assert not list(product.state.glob("pg/*"))
 
 
 @pytest.mark.parametrize("disk", [400], indirect=True)
-def test_a_read_only_state_directory_is_refused_and_works_again(product: Product, disk: Path) -> None:
+def test_a_read_only_state_directory_is_refused_and_works_again(disk: Path, product: Product) -> None:
     product.state = disk / "state"
     product.start()
     assert product.stop() == 0
@@ -96,12 +98,22 @@ def fill(file: Path) -> None:
             pass
 
 
+def fill_write_ahead_log(product: Product) -> None:
+    """Writes log records until PostgreSQL breaks off the connection."""
+    (psql,) = product.state.glob("runtime-*/*/pginstall/bin/psql")
+    record = (
+        "SELECT count(pg_logical_emit_message(false, 'filling', repeat('x', 1000000))) FROM generate_series(1, 400)"
+    )
+    command: list[str | Path] = [psql, "-h", product.sockets(), "-U", "ci", "-d", "gocdnext", "-c", record]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+
+
 JOB = "one: {{stage: build, script: ['i=0; until test -e {flag}; do i=$((i+1)); echo line $i; sleep 0.01; done']}}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("disk", [400], indirect=True)
-async def test_a_disk_that_fills_up_is_a_pause(product: Product, disk: Path) -> None:
+async def test_a_disk_that_fills_up_is_a_pause(disk: Path, product: Product) -> None:
     """What was acknowledged is there afterwards, and the job that ran all the time ends as if nothing had been."""
     product.state = disk / "state"
     flag, filler = product.folder / "flag", disk / "filler"
@@ -115,8 +127,12 @@ async def test_a_disk_that_fills_up_is_a_pause(product: Product, disk: Path) -> 
         reader = Reader(product, run)
         nursery.start_soon(reader.run)
         await until(lambda: len(reader.seen) > 100, "lines")
-        for _ in range(2):
+        for round_ in ("tables", "write-ahead log"):
             fill(filler)
+            if round_ == "write-ahead log":
+                # Without room for this PostgreSQL ends itself.
+                await trio.to_thread.run_sync(fill_write_ahead_log, product)
+                await until(lambda: "postgres_waits_for_room" in product.log(), "PostgreSQL has ended")
             # PostgreSQL goes on in the space that it has already; then nothing can be stored any more.
             while (await api.request("POST", f"/api/v1/pipelines/{pipeline}/trigger")).status_code != 503:
                 await trio.lowlevel.checkpoint()

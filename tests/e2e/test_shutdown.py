@@ -12,8 +12,9 @@ import trio
 from tests.e2e.crowd import STOPS_WITHIN, stop_among_a_crowd
 from tests.e2e.product import Product, api_of, make_repository, processes_of, until
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 async def test_it_stops_among_a_crowd(product: Product, quick_dir: Path) -> None:
     took = await stop_among_a_crowd(product, quick_dir / "repository")
     print(f"SIGTERM to exit: {took:.2f} s")

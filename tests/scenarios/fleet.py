@@ -35,6 +35,12 @@ class ScriptedFleet:
             for a in sorted(self.agents.values(), key=lambda a: a.name)
         )
 
+    def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
+        agent = self.agents.get(agent_id)
+        if agent is None or job_id not in agent.jobs:
+            return None
+        return Slot(agent.id, str(agent.id), agent.name, agent.tags, 1, agent.capacity)
+
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         agent = self.agents.get(UUID(session_id))
         if agent is None or self.refuse:

@@ -29,6 +29,7 @@ from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.environments import Environments
 from gocdnext.runs.events import Voter
 from gocdnext.runs.governance import has_deploys
+from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
@@ -63,6 +64,9 @@ class World:
 
     def wake(self, run_id: UUID) -> None:
         self.woken.add(run_id)
+
+    def waits(self, run_id: UUID, wanted: Wanted) -> None:
+        """Settling looks at every open run anyway."""
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """Settling looks at every open run anyway."""

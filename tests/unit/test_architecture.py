@@ -85,6 +85,7 @@ def test_the_command_line_talks_http_only() -> None:
         "manual.py": {"gocdnext.config", "gocdnext.agent.config"},
         "local.py": {"gocdnext.local", "gocdnext.pipeline", "gocdnext.agent.config"},
         "validate.py": {"gocdnext.pipeline", "gocdnext.projects.supported"},
+        "language.py": {"gocdnext.pipeline", "gocdnext.importers"},
     }
     common = {"gocdnext.cli", "gocdnext.client", "gocdnext.__version__", "gocdnext.errors"}
     for path in (PACKAGE / "cli").glob("*.py"):

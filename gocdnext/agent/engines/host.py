@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from gocdnext.agent import environment
-from gocdnext.agent.engines import EngineError
-from gocdnext.agent.joblog import STDERR, STDOUT, JobLog
+from gocdnext.agent.config import DOCKER_SOCKETS
+from gocdnext.agent.engines import EngineError, TaskLog
+from gocdnext.agent.joblog import STDERR, STDOUT
 from gocdnext.agent.process import run_process
-from gocdnext.proto.agent_pb2 import JobAssignment
+from gocdnext.proto.agent_pb2 import JobAssignment, PluginSpec, ServiceSpec
 
-DOCKER_SOCKET = "/var/run/docker.sock"
+TOO_LARGE = (
+    "the script or a variable is too large for this system (128 KiB is the usual limit); "
+    "put the script into a file of the repository"
+)
 
 
 class HostEngine:
@@ -20,35 +25,78 @@ class HostEngine:
 
     name = "shell"
 
-    def refusal(self, assignment: JobAssignment) -> str | None:
+    def __init__(self, docker_sockets: Sequence[str] = DOCKER_SOCKETS) -> None:
+        self._docker_sockets = docker_sockets
+
+    async def start(self) -> None:
+        """Nothing outlives a killed agent: the kernel kills its processes with it."""
+
+    async def refusal(self, assignment: JobAssignment) -> str | None:
         """Services need containers; `docker: true` needs a daemon on this machine."""
         if assignment.services:
-            names = ", ".join(service.name for service in assignment.services)
-            return (
-                f"services: the shell engine cannot start services ({names}); "
-                "run this job on an agent with a container engine"
-            )
-        if assignment.docker and not os.path.exists(DOCKER_SOCKET):
-            return f"docker: the job asks for docker, but there is no {DOCKER_SOCKET} on this agent"
+            return _no_services(assignment.services)
+        if assignment.docker and not any(map(os.path.exists, self._docker_sockets)):
+            missing = " or ".join(self._docker_sockets)
+            return f"docker: the job asks for docker, but there is no {missing} on this agent"
         return None
 
-    async def run_script(self, script: str, *, cwd: str, env: Mapping[str, str], log: JobLog) -> int:
-        """See Engine. No shell option is added: `set -e` comes with the script."""
-        _check(script, env)
+    @contextlib.asynccontextmanager
+    async def services(self, assignment: JobAssignment, log: TaskLog) -> AsyncIterator[str]:
+        """See Engine: there are none here."""
+        if assignment.services:
+            raise EngineError(_no_services(assignment.services).removeprefix("services: "))
+        yield ""
+
+    def tasks(self, assignment: JobAssignment, cwd: str, log: TaskLog, network: str) -> HostTasks:
+        """See Engine."""
+        return HostTasks(cwd, log)
+
+
+class HostTasks:
+    """See Tasks."""
+
+    def __init__(self, cwd: str, log: TaskLog) -> None:
+        self._cwd = cwd
+        self._log = log
+
+    def seen(self, path: str) -> str:
+        return path
+
+    async def run_script(self, script: str, env: Mapping[str, str]) -> int:
+        """See Tasks. No shell option is added: `set -e` comes with the script."""
+        check(script, env)
         try:
             code = await run_process(
                 ["sh", "-c", "--", script],
-                cwd=cwd,
+                cwd=self._cwd,
                 env={**environment.for_jobs(), **env},
-                stdout=log.sink(STDOUT),
-                stderr=log.sink(STDERR),
+                stdout=self._log.sink(STDOUT),
+                stderr=self._log.sink(STDERR),
             )
         except OSError as error:
             raise EngineError(_explain(error)) from error
         return code if code >= 0 else -1
 
+    async def close(self) -> None:
+        """Nothing to do: tasks run as this user."""
 
-def _check(script: str, env: Mapping[str, str]) -> None:
+    async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
+        """See Tasks."""
+        raise EngineError(
+            f"plugin {plugin.image}: the shell engine cannot run plugins; "
+            "run this job on an agent with a container engine"
+        )
+
+
+def _no_services(specs: Iterable[ServiceSpec]) -> str:
+    names = ", ".join(service.name for service in specs)
+    return (
+        f"services: the shell engine cannot start services ({names}); run this job on an agent with a container engine"
+    )
+
+
+def check(script: str, env: Mapping[str, str]) -> None:
+    """EngineError for what no system can run."""
     if "\0" in script:
         raise EngineError("the script holds a NUL byte")
     for name, value in env.items():
@@ -58,8 +106,5 @@ def _check(script: str, env: Mapping[str, str]) -> None:
 
 def _explain(error: OSError) -> str:
     if error.errno == errno.E2BIG:
-        return (
-            "the script or a variable is too large for this system (128 KiB is the usual limit); "
-            "put the script into a file of the repository"
-        )
+        return TOO_LARGE
     return f"cannot start sh: {error.strerror or error}"

@@ -60,6 +60,7 @@ class Whole:
         )
         self.wake = self.scheduler.wake
         self.wake_pipeline = self.scheduler.wake_pipeline
+        self.waits = self.scheduler.waits
         self.port = 0
 
     def job_started(self, run: Run, job: Job) -> None:
@@ -112,7 +113,7 @@ async def whole(db: Database) -> AsyncIterator[Whole]:
     whole = Whole(db)
     async with trio.open_nursery() as nursery:
         await nursery.start(whole.hub.run, db, whole.shutdown)
-        await nursery.start(whole.scheduler.run, db, whole.runs)
+        await nursery.start(whole.scheduler.run, db, whole.runs, whole.registry)
         whole.port = await nursery.start(whole.agents.run, "127.0.0.1", 0)
         yield whole
         nursery.cancel_scope.cancel()

@@ -151,7 +151,7 @@ async def test_the_scheduler_dispatches_what_it_is_told_of_and_tells_others_what
     scheduler = Scheduler()
     agents, world.fleet.agents = world.fleet.agents, {}
     async with _heard(database_url) as heard, trio.open_nursery() as nursery:
-        await nursery.start(scheduler.run, world.db, world.runs)
+        await nursery.start(scheduler.run, world.db, world.runs, world.fleet)
         created = await trigger(world)
         scheduler.wake(created.run_id)
         with trio.fail_after(10):
@@ -167,11 +167,11 @@ async def test_the_scheduler_dispatches_what_it_is_told_of_and_tells_others_what
 
 
 @contextlib.asynccontextmanager
-async def _heard(url: str) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
-    """What a second server hears on `run_queued`."""
+async def _heard(url: str, channel: str = "run_queued") -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
+    """What a second server hears."""
     send, receive = trio.open_memory_channel[str](100)
     conn = await trio_asyncio.aio_as_trio(asyncpg.connect)(url)
-    await trio_asyncio.aio_as_trio(conn.add_listener)("run_queued", lambda *said: send.send_nowait(said[-1]))
+    await trio_asyncio.aio_as_trio(conn.add_listener)(channel, lambda *said: send.send_nowait(said[-1]))
     yield receive
     await trio_asyncio.aio_as_trio(conn.close)()
 
@@ -181,8 +181,9 @@ async def test_the_end_of_a_serial_run_starts_the_next_through_the_scheduler(wor
     scheduler = Scheduler()
     world.wake = scheduler.wake  # type: ignore[method-assign]
     world.wake_pipeline = scheduler.wake_pipeline  # type: ignore[method-assign]
+    world.waits = scheduler.waits  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
-        await nursery.start(scheduler.run, world.db, world.runs)
+        await nursery.start(scheduler.run, world.db, world.runs, world.fleet)
         for _ in range(3):
             await trigger(world)
         with trio.fail_after(20):
@@ -199,3 +200,15 @@ async def test_the_end_of_a_serial_run_starts_the_next_through_the_scheduler(wor
 
 def _job() -> dict[str, object]:
     return {"stages": ["s"], "jobs": {"x": {"stage": "s", "script": ["x"]}}}
+
+
+async def test_a_cancel_reaches_an_agent_whose_session_is_on_another_server(world: World, database_url: str) -> None:
+    await trigger(world)
+    await world.settle()
+    run, job = await world.job("p#1/x")
+    world.fleet.agents = {}  # the session is elsewhere
+    async with _heard(database_url, "stop_job") as heard:
+        done = await world.runs.cancel_job(job.id)
+        assert (done.status, done.signaled) == ("canceling", False)
+        with trio.fail_after(10):
+            assert await heard.receive() == f"{job.agent_id} {run.id} {job.id}"
