@@ -211,6 +211,7 @@ class _Observer:
         self.wake = scheduler.wake
         self.wake_pipeline = scheduler.wake_pipeline
         self.waits = scheduler.waits
+        self.announced = scheduler.announced
         self._metrics = metrics
         self._hub = hub
 
@@ -235,7 +236,7 @@ def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[s
 
     def run_queued(payload: str) -> None:
         with contextlib.suppress(ValueError):
-            scheduler.wake(UUID(payload))
+            scheduler.heard(UUID(payload))
 
     def stop_job(payload: str) -> None:
         with contextlib.suppress(ValueError):

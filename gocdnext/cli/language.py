@@ -34,12 +34,9 @@ def schema(as_json: bool) -> None:
 
     With yaml-language-server, put into the first line of a file:  # yaml-language-server: $schema=pipeline.schema.json
     """
-    import msgspec
+    from gocdnext.pipeline.json_schema import encoded
 
-    from gocdnext.pipeline.json_schema import pipeline_schema
-
-    text = msgspec.json.encode(pipeline_schema())
-    click.echo(msgspec.json.format(text, indent=2).decode())
+    click.echo(encoded().decode(), nl=False)
 
 
 @click.command()

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from gocdnext.pipeline import scalars
 from gocdnext.pipeline.key_words import WORDS, Words
 from gocdnext.pipeline.language import MAX_JOBS, PIPELINE, TEXT, TEXTS, Audience, OutputEntry
@@ -43,6 +45,12 @@ def _document() -> Schema:
 def pipeline_schema() -> Schema:
     """The schema as a JSON value; the same object each time, not to be changed."""
     return _document()
+
+
+@functools.cache
+def encoded() -> bytes:
+    """The schema as indented JSON: what `gocdnext schema` prints and `/api/v1/schema/pipeline.json` answers."""
+    return msgspec.json.format(msgspec.json.encode(_document()), indent=2) + b"\n"
 
 
 def paths() -> Iterator[str]:

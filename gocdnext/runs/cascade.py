@@ -28,7 +28,6 @@ from gocdnext.runs.state import (
     FAILED,
     NOTIFICATIONS_STAGE,
     OPEN,
-    OPEN_JOB,
     QUEUED,
     SUCCESS,
     Job,
@@ -121,10 +120,8 @@ def supersede(run: Run, gates: tuple[Job, ...]) -> tuple[Consequence, ...]:
 def _closable(run: Run) -> Stage | None:
     active = run.active_stage
     for stage in run.stages:
-        if stage.status in OPEN:
-            jobs = run.jobs_of(stage)
-            if (jobs or stage is active) and not any(job.status in OPEN_JOB for job in jobs):
-                return stage
+        if stage.status in OPEN and not run.is_open(stage) and (stage is active or run.jobs_of(stage)):
+            return stage
     return None
 
 

@@ -6,11 +6,14 @@ may be lost with the process: the scheduler's tick and the reaper repair that. K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
+
+import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
@@ -22,7 +25,7 @@ from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
 from gocdnext.runs.planning import Pass, Sent
 from gocdnext.runs.ports import Fleet, Slot, Wanted
-from gocdnext.runs.state import OPEN, Job, Run
+from gocdnext.runs.state import Job, Run
 
 _SQL = queries.load("runs")
 
@@ -32,6 +35,9 @@ class Observer(Protocol):
 
     def wake(self, run_id: UUID) -> None:
         """The run may have something to dispatch."""
+
+    def announced(self, run_id: UUID) -> None:
+        """Word of this run is about to go to every server, this one included; it needs none."""
 
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """The run was just looked at and has jobs for agents with these tags."""
@@ -51,19 +57,41 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A change that is committed and carried out."""
+    """A change: what an event made of a run, and the dispatch pass that was made with it, if one was asked for."""
 
     before: Run
     outcome: Outcome
+    followed: Pass | None = None
     signaled: int = 0
     """Agents of this process that were told to stop a job."""
-    followed: Pass | None = None
-    """The dispatch pass that was made in the same transaction, if one was asked for."""
 
     @property
     def changed(self) -> bool:
         """Whether the event fitted the state."""
         return self.outcome.run is not self.before
+
+    @property
+    def after(self) -> Run:
+        """The run in the end."""
+        return self.outcome.run if self.followed is None else self.followed.run
+
+    @property
+    def consequences(self) -> tuple[events.Consequence, ...]:
+        """What it does to others."""
+        return self.outcome.consequences + (() if self.followed is None else self.followed.consequences)
+
+    @property
+    def effects(self) -> list[tuple[Run, tuple[events.Effect, ...]]]:
+        """What is to be done after the commit."""
+        made = [(self.outcome.run, self.outcome.effects)]
+        return made if self.followed is None else [*made, (self.followed.run, self.followed.effects)]
+
+
+def _own_rows_only(done: Done) -> bool:
+    """Whether the change is one, and writes stages, jobs and the run itself but no gates and nothing of others."""
+    if done.after is done.before or done.consequences:
+        return False
+    return not any(job.gate is not None for job in done.before.jobs)
 
 
 @dataclass(slots=True)
@@ -72,6 +100,26 @@ class _Unit:
 
     aftermath: Aftermath = field(default_factory=Aftermath)
     saved: Run | None = None
+
+
+class _Turns:
+    """One change of a run at a time in this process: two that decide on the same version would make one of them load
+    the run again. What other processes do is kept apart by the run's lock and version."""
+
+    def __init__(self) -> None:
+        self._locks: dict[UUID, trio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def of(self, run_id: UUID) -> AsyncIterator[None]:
+        """The run's turn, in the order of asking."""
+        lock = self._locks.setdefault(run_id, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            # Nobody holds it and nobody waits: the next one makes a new one.
+            if not lock.locked() and self._locks.get(run_id) is lock:
+                del self._locks[run_id]
 
 
 class Changes:
@@ -93,6 +141,7 @@ class Changes:
         self._new_id = new_id
         self._definitions = Definitions()
         self._remembered = store.Remembered()
+        self._turns = _Turns()
         self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
 
     async def read(self, run_id: UUID) -> Run | None:
@@ -102,72 +151,107 @@ class Changes:
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
         unit = _Unit()
-        created = await self._db.transaction(lambda conn: self._consequences.create(conn, new, unit.aftermath))
+
+        async def work(conn: Connection) -> Run:
+            run = await self._consequences.create(conn, new, unit.aftermath)
+            self._announce(unit)
+            return run
+
+        run = await self._db.transaction(work)
+        self._remembered.put(run)
         await self._after(unit)
-        return created
+        return CreatedRun(run.id, run.counter, run.pipeline_id)
 
     async def apply(self, run_id: UUID, event: events.Event, *, free: Slot | None = None) -> Done:
         """One event on one run. With `free`, a slot that the event frees, the run is dispatched to it at once.
 
         Raises NotFoundError. A refusal is in the outcome: nothing was changed then.
         """
-        unit = _Unit()
 
-        async def work(conn: Connection) -> Done:
-            run = await self._locked(conn, run_id)
+        def decide(run: Run) -> Done:
             outcome = transitions.apply(run, event, self._clock())
-            followed = None
-            if outcome.run is not run and free is not None:
-                followed = planning.carry_out(outcome.run, (free,), self._clock())
-            await self._save(conn, unit, run, outcome, followed)
-            return Done(run, outcome, followed=followed)
+            if outcome.run is run or free is None:
+                return Done(run, outcome)
+            return Done(run, outcome, planning.carry_out(outcome.run, (free,), self._clock()))
 
-        done = await self._db.transaction(work)
-        unit.aftermath.effects.insert(0, (done.outcome.run, done.outcome.effects))
-        signaled = await self._after(unit, looked_at=None if done.followed is None else run_id)
+        done, unit = await self._carried_out(run_id, decide)
+        looked_at = None if done.followed is None else run_id
+        signaled = await self._after(unit, looked_at)
         if done.followed is not None:
             await self._send_all(done.followed)
             if done.followed.wanted:
                 self._observer.waits(run_id, frozenset(done.followed.wanted))
         return replace(done, signaled=signaled)
 
-    async def dispatch(self, run_id: UUID, slots: Sequence[Slot]) -> Pass:
-        """One dispatch pass over a run. Raises NotFoundError."""
-        unit = _Unit()
-
-        async def work(conn: Connection) -> Pass:
-            run = await self._locked(conn, run_id)
-            made = planning.carry_out(run, slots, self._clock())
-            await self._save(conn, unit, run, Outcome(run), made)
-            return made
-
-        made = await self._db.transaction(work)
-        await self._send_all(made)
+    async def dispatch(self, run_id: UUID, slots: Callable[[], Sequence[Slot]]) -> Pass:
+        """One dispatch pass over a run, with the slots there are when it is decided. Raises NotFoundError."""
+        done, unit = await self._carried_out(
+            run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock()))
+        )
+        assert done.followed is not None
+        await self._send_all(done.followed)
         await self._after(unit)
-        return made
+        return done.followed
 
     # ---- inside ------------------------------------------------------------------------------------
 
-    async def _locked(self, conn: Connection, run_id: UUID) -> Run:
-        run = await store.load_locked(conn, run_id, self._definitions, self._remembered)
-        if run is None:
-            raise NotFoundError("run not found")
-        return run
+    async def _carried_out(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit]:
+        """Decides and saves; decides again under the lock when the run is not what this process remembers."""
+        async with self._turns.of(run_id):
+            quick = await self._quickly(run_id, decide)
+            done, unit = quick if quick is not None else await self._under_lock(run_id, decide)
+            if unit.saved is not None:
+                self._remembered.put(unit.saved)
+            return done, unit
 
-    async def _save(self, conn: Connection, unit: _Unit, before: Run, outcome: Outcome, followed: Pass | None) -> None:
+    async def _under_lock(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit]:
+        unit = _Unit()
+
+        async def work(conn: Connection) -> Done:
+            run = await store.load_locked(conn, run_id, self._definitions, self._remembered)
+            if run is None:
+                raise NotFoundError("run not found")
+            done = decide(run)
+            await self._save(conn, unit, done)
+            return done
+
+        return await self._db.transaction(work), unit
+
+    async def _quickly(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit] | None:
+        """A change that touches nothing but the run's own rows is one statement, guarded by the version.
+
+        None when the run is not remembered, was changed by others, or the change is none or of another kind.
+        """
+        run = self._remembered.get(run_id)
+        done = None if run is None else decide(run)
+        if run is None or done is None or not _own_rows_only(done):
+            return None
+        if not await self._db.run(lambda conn: store.save(conn, run, done.after)):
+            self._remembered.forget(run_id)
+            return None
+        unit = _Unit(saved=replace(done.after, version=run.version + 1))
+        unit.aftermath.effects += done.effects
+        return done, unit
+
+    async def _save(self, conn: Connection, unit: _Unit, done: Done) -> None:
         """Everything of the change that belongs into its transaction."""
-        after = outcome.run if followed is None else followed.run
-        consequences = outcome.consequences
+        before, after = done.before, done.after
+        unit.saved = before
         if after is not before:
-            await store.save(conn, before, after)
+            assert await store.save(conn, before, after), "the run changed under its lock"
+            unit.saved = replace(after, version=before.version + 1)
             if any(job.retry_unsafe for job in before.jobs):
                 await deployments.follow(conn, before, after, self._clock())
-        if followed is not None:
-            await deployments.start(conn, after, followed.deploys, self._clock(), self._new_id)
-            consequences += followed.consequences
-            unit.aftermath.effects.append((after, followed.effects))
-        await self._consequences.carry_out(conn, after, consequences, unit.aftermath)
-        unit.saved = after if after is before else replace(after, version=before.version + 1)
+        if done.followed is not None:
+            await deployments.start(conn, after, done.followed.deploys, self._clock(), self._new_id)
+        unit.aftermath.effects += done.effects
+        await self._consequences.carry_out(conn, after, done.consequences, unit.aftermath)
+        self._announce(unit)
+
+    def _announce(self, unit: _Unit) -> None:
+        """Before the commit, because the notification may be here before the commit's answer is."""
+        for run_id in unit.aftermath.created:
+            self._observer.announced(run_id)
 
     async def _send_all(self, made: Pass) -> None:
         for sent in made.assignments:
@@ -188,10 +272,6 @@ class Changes:
 
         `looked_at` is a run that was dispatched in the same transaction: it need not be looked at again.
         """
-        if unit.saved is not None and unit.saved.status in OPEN:
-            self._remembered.put(unit.saved)
-        elif unit.saved is not None:
-            self._remembered.forget(unit.saved.id)
         signaled, elsewhere = 0, []
         for run, effects in unit.aftermath.effects:
             for effect in effects:

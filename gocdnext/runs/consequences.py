@@ -15,7 +15,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.pipeline.identity import material_id
 from gocdnext.runs import cascade, creation, events, governance, store, transitions
-from gocdnext.runs.creation import CreatedRun, NewRun
+from gocdnext.runs.creation import NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Consequence, Effect
 from gocdnext.runs.state import AWAITING, OPEN, Revision, Run
@@ -39,16 +39,14 @@ class Consequences:
         self._clock = clock
         self._new_id = new_id
 
-    async def create(self, conn: Connection, new: NewRun, aftermath: Aftermath) -> CreatedRun:
+    async def create(self, conn: Connection, new: NewRun, aftermath: Aftermath) -> Run:
         """A new run and what its first gates supersede at once (spec-execution 2, step 9)."""
-        made = await creation.create(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
-        aftermath.created.append(made.created.run_id)
-        if made.supersedes:
+        run = await creation.create(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
+        aftermath.created.append(run.id)
+        if run.definition.supersede:
             await conn.execute(_SQL.lock_lane, new.pipeline_id)
-            run = await store.load(conn, made.created.run_id, self._definitions)
-            assert run is not None
             await self.carry_out(conn, run, cascade.supersede(run, cascade.ready_gates(run, 0)), aftermath)
-        return made.created
+        return run
 
     async def carry_out(
         self, conn: Connection, run: Run, consequences: Iterable[Consequence], aftermath: Aftermath

@@ -17,7 +17,7 @@ from gocdnext.errors import InvalidError, NotFoundError, UnprocessableError
 from gocdnext.pipeline.model import Pipeline
 from gocdnext.runs.definitions import Definitions, decode_notifications
 from gocdnext.runs.expansion import expand, request_labels
-from gocdnext.runs.state import Job, Revision
+from gocdnext.runs.state import Job, Revision, Run, Stage
 from gocdnext.runs.store import revisions_to_json
 
 _SQL = queries.load("runs")
@@ -56,18 +56,9 @@ class CreatedRun:
     pipeline_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A run that was just inserted, as the rest of its transaction sees it."""
-
-    created: CreatedRun
-    supersedes: bool
-    """Its pipeline is one whose runs take each other's place."""
-
-
 async def create(
     conn: Connection, new: NewRun, definitions: Definitions, *, now: datetime, new_id: Callable[[], UUID]
-) -> Made:
+) -> Run:
     """Makes a queued run inside the caller's transaction. Raises NotFoundError for an unknown pipeline and
     UnprocessableError for one without stages; nothing is kept then, the number included."""
     row = await conn.fetchrow(_SQL.next_counter, new.pipeline_id)
@@ -82,17 +73,33 @@ async def create(
     notifications = decode_notifications(row["notifications"]) if own is None else own
     labels = request_labels(new.cause, new.cause_detail)
     stages, jobs = expand(definition, notifications, labels=labels, now=now, new_id=new_id)
-    run_id = new_id()
+    run = Run(
+        id=new_id(),
+        pipeline_id=new.pipeline_id,
+        project_id=row["project_id"],
+        project_slug=row["project_slug"],
+        counter=row["counter"],
+        cause=new.cause,
+        definition=definition,
+        cause_detail=dict(new.cause_detail),
+        triggered_by=new.triggered_by,
+        ref=_cut(new.ref),
+        notifications=notifications,
+        revisions=dict(new.revisions),
+        created_at=now,
+        stages=stages,
+        jobs=tuple(sorted(jobs, key=_order(stages))),
+    )
     await conn.fetchrow(
         _SQL.insert_run,
-        run_id,
+        run.id,
         new.pipeline_id,
         row["definition_id"],
-        row["counter"],
+        run.counter,
         new.cause,
         dict(new.cause_detail),
         revisions_to_json(new.revisions),
-        _cut(new.ref),
+        run.ref,
         new.triggered_by,
         [service.name for service in definition.services],
         msgspec.json.encode(notifications).decode(),
@@ -103,7 +110,13 @@ async def create(
         *_job_columns(jobs, definition),
         *_gate_columns(jobs, definition),
     )
-    return Made(CreatedRun(run_id, row["counter"], new.pipeline_id), bool(definition.supersede))
+    return run
+
+
+def _order(stages: tuple[Stage, ...]) -> Callable[[Job], tuple[int, str, str]]:
+    """Jobs as they are read: by stage, name, matrix key."""
+    ordinals = {stage.id: stage.ordinal for stage in stages}
+    return lambda job: (ordinals[job.stage_id], job.name, job.matrix_key)
 
 
 def _job_columns(jobs: tuple[Job, ...], definition: Pipeline) -> list[list[Any]]:

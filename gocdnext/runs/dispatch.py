@@ -5,7 +5,7 @@ Pure: takes the run, the free slots and the time, returns decisions. The schedul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gocdnext.pipeline import model
@@ -54,9 +54,9 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Leave the job queued. `code` is stable for programs, `text` for people."""
+    """Leave the jobs queued: instances of one job, for one reason. `code` is stable for programs, `text` for people."""
 
-    job: Job
+    jobs: tuple[Job, ...]
     code: str
     text: str
     detail: str = ""
@@ -76,7 +76,7 @@ class Plan:
 
 
 def plan(run: Run, slots: Sequence[Slot]) -> Plan:
-    """Decides for every queued job of the active stage, ordered by name and matrix key.
+    """Decides for every queued job of the active stage, by name, then matrix key.
 
     A serial pipeline has one slot: while another run holds it, a queued run waits and a running one goes on
     (design 9, decision 6).
@@ -87,27 +87,50 @@ def plan(run: Run, slots: Sequence[Slot]) -> Plan:
     if stage is None:
         return Plan()
     places = _Places(slots)
-    queued = sorted((j for j in run.jobs_of(stage) if j.status == QUEUED), key=lambda j: (j.name, j.matrix_key))
     by_name: dict[str, list[Job]] = {}
     for job in run.jobs:
         by_name.setdefault(job.name, []).append(job)
-    decisions = tuple(_decide(run, job, by_name, places) for job in queued)
-    return Plan(decisions, _hold(decisions))
+    decisions: list[Decision] = []
+    for name in sorted({job.name for job in run.jobs_of(stage) if job.status == QUEUED}):
+        queued = sorted((j for j in by_name[name] if j.status == QUEUED), key=lambda job: job.matrix_key)
+        decisions += _decide(run, queued, by_name, places)
+    return Plan(tuple(decisions), _hold(decisions))
 
 
-def _decide(run: Run, job: Job, by_name: dict[str, list[Job]], places: _Places) -> Decision:
-    definition = run.definition_of(job)
+def _decide(run: Run, jobs: list[Job], by_name: dict[str, list[Job]], places: _Places) -> list[Decision]:
+    """For the queued instances of one job: what they need is the same for all of them."""
+    definition = run.definition_of(jobs[0])
     if definition is None:
-        return Refuse(job, f"job {job.name} is not in the definition this run was made from")
-    if definition.stage == NOTIFICATIONS_STAGE and not _notifies(run, job):
-        return Skip(job)
-    decided = _needs(job, by_name) or _held(run, job, definition)
-    if decided is not None:
-        return decided
-    slot = places.take(frozenset(definition.tags))
-    if slot is not None:
-        return Assign(job, slot)
-    return _no_slot(job, definition.tags, places)
+        text = f"job {jobs[0].name} is not in the definition this run was made from"
+        return [Refuse(job, text) for job in jobs]
+    if definition.stage == NOTIFICATIONS_STAGE and not _notifies(run, jobs[0]):
+        return [Skip(job) for job in jobs]
+    needs = [row for name in definition.needs for row in by_name.get(name, ())]
+    missing = next((name for name in definition.needs if name not in by_name), None)
+    if missing is not None:
+        return [Refuse(job, f"needs unmet: {missing}: not in this run") for job in jobs]
+    failed = next((row for row in needs if row.status == FAILED), None)
+    if failed is not None:
+        return [Refuse(job, f"needs unmet: {failed.label}: failed") for job in jobs]
+    unfinished = next((row for row in needs if row.status not in TERMINAL_JOB), None)
+    if unfinished is not None:
+        return [Wait(tuple(jobs), "needs", f"waits for {unfinished.label}")]
+    if any(row.status != SUCCESS for row in needs):
+        return [Skip(job) for job in jobs]
+    held = _held(run, jobs, definition)
+    return [held] if held is not None else _place(jobs, frozenset(definition.tags), places)
+
+
+def _place(jobs: list[Job], tags: frozenset[str], places: _Places) -> list[Decision]:
+    """A slot for each, as long as there are any."""
+    decisions: list[Decision] = []
+    for number, job in enumerate(jobs):
+        slot = places.take(tags)
+        if slot is None:
+            decisions.append(_no_slot(tuple(jobs[number:]), tags, places))
+            break
+        decisions.append(Assign(job, slot))
+    return decisions
 
 
 def _notifies(run: Run, job: Job) -> bool:
@@ -124,17 +147,17 @@ def _notifies(run: Run, job: Job) -> bool:
             return not seen & {FAILED, CANCELED}
 
 
-def _held(run: Run, job: Job, definition: model.Job) -> Wait | None:
+def _held(run: Run, jobs: list[Job], definition: model.Job) -> Wait | None:
     """What keeps a job from an environment: a freeze, or a newer run that has passed its gates (sections 9 and 10)."""
     environment = environment_of(definition)
     if environment in run.frozen:
-        return Wait(job, "frozen-deploy", f"the environment {environment} is frozen", environment)
-    if definition.deploy is not None and environment in run.passed_by_newer and not job.rollback:
-        return Wait(job, "supersede-blocked", f"a newer run goes to {environment} first", environment)
+        return Wait(tuple(jobs), "frozen-deploy", f"the environment {environment} is frozen", environment)
+    if definition.deploy is not None and environment in run.passed_by_newer and not jobs[0].rollback:
+        return Wait(tuple(jobs), "supersede-blocked", f"a newer run goes to {environment} first", environment)
     return None
 
 
-def _hold(decisions: tuple[Decision, ...]) -> str | None:
+def _hold(decisions: Sequence[Decision]) -> str | None:
     """The run's queue reason: the strongest hold, alphabetical on a tie."""
     holds = [(HOLDS.index(d.code), d.detail) for d in decisions if isinstance(d, Wait) and d.code in HOLDS]
     if not holds:
@@ -143,30 +166,12 @@ def _hold(decisions: tuple[Decision, ...]) -> str | None:
     return f"{HOLDS[rank]}:{environment}"
 
 
-def _needs(job: Job, by_name: dict[str, list[Job]]) -> Decision | None:
-    """The decision that unmet needs force, None when all are met. Over all of them, a failure decides first, then
-    what is unfinished, and only then what was cancelled or skipped."""
-    missing = next((name for name in job.needs if not by_name.get(name)), None)
-    if missing is not None:
-        return Refuse(job, f"needs unmet: {missing}: not in this run")
-    rows = [row for name in job.needs for row in by_name[name]]
-    failed = next((row for row in rows if row.status == FAILED), None)
-    if failed is not None:
-        return Refuse(job, f"needs unmet: {failed.label}: failed")
-    unfinished = next((row for row in rows if row.status not in TERMINAL_JOB), None)
-    if unfinished is not None:
-        return Wait(job, "needs", f"waits for {unfinished.label}")
-    if any(row.status != SUCCESS for row in rows):
-        return Skip(job)
-    return None
-
-
-def _no_slot(job: Job, tags: Iterable[str], places: _Places) -> Wait:
-    wanted = sorted(set(tags))
-    if not places.known(frozenset(wanted)):
-        what = f"no agent with the tags {', '.join(wanted)} is connected" if wanted else "no agent is connected"
-        return Wait(job, "no_agent", what, tags=frozenset(wanted))
-    return Wait(job, "agents_full", "every agent that could take this job is busy", tags=frozenset(wanted))
+def _no_slot(jobs: tuple[Job, ...], tags: frozenset[str], places: _Places) -> Wait:
+    if places.known(tags):
+        return Wait(jobs, "agents_full", "every agent that could take this job is busy", tags=tags)
+    named = ", ".join(sorted(tags))
+    text = f"no agent with the tags {named} is connected" if tags else "no agent is connected"
+    return Wait(jobs, "no_agent", text, tags=tags)
 
 
 class _Places:

@@ -43,6 +43,16 @@ def has_deploys(definition: Pipeline) -> bool:
     return any(job.deploy is not None for job in definition.jobs)
 
 
+def concerns_others(definition: Pipeline) -> bool:
+    """Whether other runs or people decide with: a serial slot, a lane, environments that freeze. A run of any other
+    pipeline is decided by its own rows."""
+    return bool(
+        definition.concurrency == "serial"
+        or definition.supersede
+        or any(environment_of(job) for job in definition.jobs)
+    )
+
+
 def _governed(definition: Pipeline, gate: str) -> list[Job]:
     table = _table(definition)
     return [job for job in definition.jobs if gate in table.get(job.name, ())]

@@ -34,6 +34,7 @@ class Scheduler:
         self._pipelines: set[UUID] = set()
         self._waiting: dict[UUID, Wanted] = {}
         self._untold: set[UUID] = set()
+        self._echoes: set[UUID] = set()
         self._slot_free = False
         self._all = False
         self._woken = trio.Event()
@@ -47,6 +48,18 @@ class Scheduler:
         else:
             self._pending[run_id] = None
         self._woken.set()
+
+    def announced(self, run_id: UUID) -> None:
+        """Word of this run is about to come back as a notification, and needs no pass of its own."""
+        if len(self._echoes) < MAX_PENDING:
+            self._echoes.add(run_id)
+
+    def heard(self, run_id: UUID) -> None:
+        """A notification speaks of this run."""
+        if run_id in self._echoes:
+            self._echoes.discard(run_id)
+        else:
+            self.wake(run_id)
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """A serial pipeline's slot is free: look at its queued runs, oldest first."""
@@ -117,6 +130,7 @@ class Scheduler:
                     await self._dispatch(runs, row["id"])
         untold, self._untold = self._untold & self._waiting.keys(), set()
         if untold:
+            self._echoes |= untold
             await db.execute(_SQL.notify_run_queued, list(untold))
 
     async def _dispatch(self, runs: RunService, run_id: UUID) -> None:

@@ -226,7 +226,7 @@ class RunService:
     async def dispatch(self, run_id: UUID) -> Wanted:
         """One pass over a run; the tags of its jobs that could run and have no slot here."""
         try:
-            return frozenset((await self._changes.dispatch(run_id, self._fleet.slots())).wanted)
+            return frozenset((await self._changes.dispatch(run_id, self._fleet.slots)).wanted)
         except NotFoundError:
             return frozenset()
 

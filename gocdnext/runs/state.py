@@ -162,7 +162,9 @@ class Run:
 
     def job(self, job_id: UUID) -> Job | None:
         """The job of that id, or None."""
-        return next((job for job in self.jobs if job.id == job_id), None)
+        # By number: a run may have thousands of jobs, and comparing UUID objects costs several times as much.
+        wanted = job_id.int
+        return next((job for job in self.jobs if job.id.int == wanted), None)
 
     def stage(self, stage_id: UUID) -> Stage:
         """The stage of that id. Raises KeyError for a stage of another run."""
@@ -173,23 +175,33 @@ class Run:
 
     def jobs_of(self, stage: Stage) -> tuple[Job, ...]:
         """The jobs of one stage."""
-        return tuple(job for job in self.jobs if job.stage_id == stage.id)
+        wanted = stage.id.int
+        return tuple(job for job in self.jobs if job.stage_id.int == wanted)
+
+    def is_open(self, stage: Stage) -> bool:
+        """Whether a job of the stage is not finished."""
+        wanted = stage.id.int
+        return any(job.status in OPEN_JOB and job.stage_id.int == wanted for job in self.jobs)
 
     def with_jobs(self, *changed: Job) -> Run:
         """The same run with these jobs in place of those with the same ids."""
-        by_id = {job.id: job for job in changed}
-        return replace(self, jobs=tuple(by_id.get(job.id, job) for job in self.jobs))
+        if not changed:
+            return self
+        by_id = {job.id.int: job for job in changed}
+        return replace(self, jobs=tuple(by_id.get(job.id.int, job) for job in self.jobs))
 
     def with_stages(self, *changed: Stage) -> Run:
         """The same run with these stages in place of those with the same ids."""
+        if not changed:
+            return self
         by_id = {stage.id: stage for stage in changed}
         return replace(self, stages=tuple(by_id.get(stage.id, stage) for stage in self.stages))
 
     @property
     def user_jobs(self) -> tuple[Job, ...]:
         """All jobs but notifications: what the run's status follows from."""
-        hidden = {stage.id for stage in self.stages if stage.name == NOTIFICATIONS_STAGE}
-        return tuple(job for job in self.jobs if job.stage_id not in hidden) if hidden else self.jobs
+        hidden = {stage.id.int for stage in self.stages if stage.name == NOTIFICATIONS_STAGE}
+        return tuple(job for job in self.jobs if job.stage_id.int not in hidden) if hidden else self.jobs
 
     def definition_of(self, job: Job) -> model.Job | None:
         """What the run's own snapshot says of a job; None for one that it does not know."""

@@ -14,7 +14,8 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.runs.definitions import Definitions, decode_notifications
-from gocdnext.runs.state import Gate, Job, Revision, Run, Stage, Vote
+from gocdnext.runs.governance import concerns_others
+from gocdnext.runs.state import OPEN, Gate, Job, Revision, Run, Stage, Vote
 
 _SQL = queries.load("runs")
 REMEMBERED_JOBS = 50_000
@@ -31,21 +32,22 @@ class Remembered:
         self._runs: OrderedDict[UUID, Run] = OrderedDict()
         self._jobs = 0
 
-    def get(self, run_id: UUID, version: int) -> Run | None:
-        """The run if it is known in this version."""
-        run = self._runs.get(run_id)
-        return run if run is not None and run.version == version else None
+    def get(self, run_id: UUID) -> Run | None:
+        """The run as this process left it; whether it still is so, its version tells."""
+        return self._runs.get(run_id)
 
     def put(self, run: Run) -> None:
-        """Takes a run as it was committed."""
+        """Takes a run as it was committed. One that is finished, or that concerns others, is not kept."""
         self.forget(run.id)
+        if run.status not in OPEN or concerns_others(run.definition):
+            return
         self._runs[run.id] = run
         self._jobs += len(run.jobs)
         while self._jobs > REMEMBERED_JOBS and len(self._runs) > 1:
             self.forget(next(iter(self._runs)))
 
     def forget(self, run_id: UUID) -> None:
-        """Drops a run that is finished."""
+        """Drops a run."""
         run = self._runs.pop(run_id, None)
         self._jobs -= 0 if run is None else len(run.jobs)
 
@@ -55,11 +57,13 @@ async def load_locked(
 ) -> Run | None:
     """The run with its lock taken until the end of the transaction; None when there is no such run."""
     # Two statements: what is read must be read after the lock was granted, not with the snapshot of the wait.
-    row = await conn.fetchrow(_SQL.lock_run, run_id)
-    if row is None:
+    version = await conn.fetchval(_SQL.lock_run, run_id)
+    if version is None:
         return None
-    known = None if remembered is None or row["concerns_others"] else remembered.get(run_id, row["version"])
-    return known if known is not None else await load(conn, run_id, definitions)
+    known = remembered.get(run_id) if remembered is not None else None
+    if known is not None and known.version == version:
+        return known
+    return await load(conn, run_id, definitions)
 
 
 async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run | None:
@@ -98,14 +102,17 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
     )
 
 
-async def save(conn: Connection, before: Run, after: Run) -> None:
-    """Writes the difference between the run that was loaded and the run it became; its version is one higher then."""
-    was_stage = {stage.id: stage for stage in before.stages}
-    was_job = {job.id: job for job in before.jobs}
-    stages = [stage for stage in after.stages if stage is not was_stage[stage.id]]
-    jobs = [job for job in after.jobs if job is not was_job[job.id]]
-    discarded = [job.id for job in jobs if job.attempt != was_job[job.id].attempt]
-    await conn.execute(
+async def save(conn: Connection, before: Run, after: Run) -> bool:
+    """Writes the difference between the run that was decided on and the run it became; its version is one higher then.
+
+    False when the run has another version by now: nothing was written. Without gates that change it is one statement,
+    whole by itself also outside a transaction.
+    """
+    stages = [stage for was, stage in zip(before.stages, after.stages, strict=True) if stage is not was]
+    changed = [(was, job) for was, job in zip(before.jobs, after.jobs, strict=True) if job is not was]
+    jobs = [job for _, job in changed]
+    discarded = [job.id for was, job in changed if job.attempt != was.attempt]
+    row = await conn.fetchrow(
         _SQL.save_run,
         after.id,
         *_run_columns(after),
@@ -128,8 +135,12 @@ async def save(conn: Connection, before: Run, after: Run) -> None:
         [job.started_at for job in jobs],
         [job.finished_at for job in jobs],
         discarded,
+        before.version,
     )
-    await _save_gates(conn, [(job.id, was_job[job.id].gate, job.gate) for job in jobs])
+    if row is None or not row["runs"]:
+        return False
+    await _save_gates(conn, [(job.id, was.gate, job.gate) for was, job in changed])
+    return True
 
 
 async def _save_gates(conn: Connection, changes: list[tuple[UUID, Gate | None, Gate | None]]) -> None:

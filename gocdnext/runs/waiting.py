@@ -38,8 +38,8 @@ def reasons(run: Run, slots: Sequence[Slot]) -> Reasons:
     jobs |= {job.id: _gate(run, job) for job in run.jobs if job.status == AWAITING}
     for decision in plan.decisions:
         match decision:
-            case dispatch.Wait(job, code, text, detail):
-                jobs[job.id] = Waiting(code, text, detail)
+            case dispatch.Wait(waiting, code, text, detail):
+                jobs |= dict.fromkeys((job.id for job in waiting), Waiting(code, text, detail))
             case dispatch.Assign(job) | dispatch.Refuse(job) | dispatch.Skip(job):
                 jobs[job.id] = Waiting("dispatch", "is about to be dispatched")
     return Reasons(_run(run, plan, jobs), jobs)

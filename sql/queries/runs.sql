@@ -89,7 +89,7 @@ FROM run;
 
 -- name: lock_run
 -- Takes the run's row lock, after the advisory locks it is under: freezes of its project (shared), then its lane.
--- Says which version the run has, and whether more than its own rows decide what may happen to it.
+-- Says which version the run has.
 WITH freezes AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(hashtextextended('gocdnext.freeze:' || p.project_id::text, 0))
     FROM runs r
@@ -106,11 +106,7 @@ lane AS MATERIALIZED (
     WHERE r.id = $1 AND (d.serial OR d.supersede <> '')
 )
 
-SELECT
-    r.version,
-    d.serial OR d.supersede <> '' OR d.governed AS concerns_others
-FROM runs r
-INNER JOIN pipeline_definitions d ON d.id = r.definition_id
+SELECT r.version FROM runs r
 CROSS JOIN (SELECT count(*) FROM lane) AS taken
 WHERE r.id = $1
 FOR NO KEY UPDATE OF r;
@@ -206,7 +202,8 @@ INNER JOIN pipeline_definitions d ON d.id = r.definition_id
 WHERE r.id = $1;
 
 -- name: save_run
--- Writes what a transition changed: the run and its version, stages, jobs; lines of discarded attempts go.
+-- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and
+-- jobs; lines of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
@@ -218,16 +215,16 @@ WITH run AS (
         service_generation = $6,
         started_at = $7,
         finished_at = $8
-    WHERE id = $1
+    WHERE id = $1 AND version = $28
     RETURNING id
 ),
 
 stages AS (
     UPDATE stage_runs s
     SET status = v.status, started_at = v.started_at, finished_at = v.finished_at
-    FROM unnest($9::uuid [], $10::text [], $11::timestamptz [], $12::timestamptz [])
+    FROM run, unnest($9::uuid [], $10::text [], $11::timestamptz [], $12::timestamptz [])
         AS v (id, status, started_at, finished_at)
-    WHERE s.id = v.id AND s.run_id = $1
+    WHERE s.id = v.id AND s.run_id = run.id
     RETURNING s.id
 ),
 
@@ -248,6 +245,7 @@ jobs AS (
         started_at = v.started_at,
         finished_at = v.finished_at
     FROM
+        run,
         unnest(
             $13::uuid [], $14::text [], $15::integer [], $16::integer [], $17::integer [], $18::boolean [],
             $19::uuid [], $20::integer [], $21::text [], $22::jsonb [], $23::timestamptz [], $24::text [],
@@ -256,13 +254,13 @@ jobs AS (
             id, status, attempt, losses, retries, rollback, agent_id, exit_code, error, outputs, cancel_requested_at,
             cancel_origin, started_at, finished_at
         )
-    WHERE j.id = v.id AND j.run_id = $1
+    WHERE j.id = v.id AND j.run_id = run.id
     RETURNING j.id
 ),
 
 lines AS (
     DELETE FROM log_lines
-    WHERE job_run_id = ANY($27::uuid [])
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
 )
 

@@ -70,6 +70,9 @@ class World:
     def wake(self, run_id: UUID) -> None:
         """Tests dispatch by hand."""
 
+    def announced(self, run_id: UUID) -> None:
+        """Nobody listens here."""
+
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Tests dispatch by hand."""
 

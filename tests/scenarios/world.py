@@ -65,6 +65,9 @@ class World:
     def wake(self, run_id: UUID) -> None:
         self.woken.add(run_id)
 
+    def announced(self, run_id: UUID) -> None:
+        """Nobody listens here."""
+
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Settling looks at every open run anyway."""
 

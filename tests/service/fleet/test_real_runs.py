@@ -61,6 +61,7 @@ class Whole:
         self.wake = self.scheduler.wake
         self.wake_pipeline = self.scheduler.wake_pipeline
         self.waits = self.scheduler.waits
+        self.announced = self.scheduler.announced
         self.port = 0
 
     def job_started(self, run: Run, job: Job) -> None:

@@ -69,4 +69,6 @@ def test_everything_that_waits_has_a_reason_and_nothing_else(run: Run) -> None:
     found = reasons(run, (slot(free=1),))
     assert set(found.jobs) == {job.id for job in run.jobs if job.status in (QUEUED, AWAITING)}
     for decision in dispatch.plan(run, (slot(free=1),)).decisions:
-        assert (found.jobs[decision.job.id].code == "dispatch") == (not isinstance(decision, dispatch.Wait))
+        jobs = decision.jobs if isinstance(decision, dispatch.Wait) else (decision.job,)
+        for job in jobs:
+            assert (found.jobs[job.id].code == "dispatch") == (not isinstance(decision, dispatch.Wait))
