@@ -15,7 +15,7 @@ from gocdnext.agent.client import Client
 from gocdnext.agent.config import AgentSettings, ConfigError
 from gocdnext.agent.engines import open_engine
 from gocdnext.agent.wire import RefusedError
-from gocdnext.agent.workspace import WorkspaceError, open_root
+from gocdnext.agent.workspace import WorkspaceError, open_root, remove_leftovers
 
 _PR_SET_DUMPABLE = 4
 EXIT_DONE, EXIT_FAILED, EXIT_KILLED = 0, 1, 130
@@ -31,6 +31,9 @@ async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = t
     """
     engine = open_engine(settings)
     open_root(settings.workspace_root)
+    removed = await trio.to_thread.run_sync(remove_leftovers, settings.workspace_root)
+    if removed:
+        _log.info("directories of jobs without an agent removed", jobs=removed)
     await engine.start()
     client = Client(settings, engine)
     code = EXIT_DONE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -46,16 +48,28 @@ def open_root(root: str) -> None:
         raise WorkspaceError(f"the work root {root} is not writable; set GOCDNEXT_WORKSPACE_ROOT to one that is")
 
 
+def remove_leftovers(root: str) -> int:
+    """Removes directories of jobs whose agent is gone, and returns how many. Those of living agents are locked."""
+    removed = 0
+    for run in os.scandir(root):
+        if run.is_dir(follow_symlinks=False):
+            for job in list(os.scandir(run.path)):
+                if job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
+                    _remove(job.path, lock)
+                    removed += 1
+    return removed
+
+
 @contextlib.asynccontextmanager
 async def job_directory(root: str, run_id: str, job_id: str) -> AsyncIterator[str]:
-    """A fresh directory `<root>/<run>/<job>`, and whatever the job needs kept beside it as `<run>/<job>.<name>`.
+    """A fresh directory `<root>/<run>/<job>-<random>`, and what the job needs kept beside it as `<directory>.<name>`.
 
-    All of it is removed at the end, whatever happened. WorkspaceError when it cannot be made.
+    One per attempt: an agent that is being stopped may still be clearing up while the next one repeats its job. All of
+    it is removed at the end, whatever happened. WorkspaceError when it cannot be made.
     """
-    run_dir = os.path.join(root, safe_name(run_id))
-    path = os.path.join(run_dir, safe_name(job_id))
+    path = os.path.join(root, safe_name(run_id), f"{safe_name(job_id)}-{secrets.token_hex(4)}")
     try:
-        await trio.to_thread.run_sync(_make, path)
+        lock = await trio.to_thread.run_sync(_make, path)
     except OSError as error:
         raise WorkspaceError(f"{path}: {error.strerror or error}") from error
     try:
@@ -63,23 +77,39 @@ async def job_directory(root: str, run_id: str, job_id: str) -> AsyncIterator[st
     finally:
         # Shielded, since it must happen after a cancel too; bounded, and in a thread of its own.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVAL):
-            await trio.to_thread.run_sync(_remove, path, run_dir, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(_remove, path, lock, abandon_on_cancel=True)
 
 
-def _make(path: str) -> None:
-    remove_tree(path)
-    os.makedirs(path, mode=0o755)
+def _make(path: str) -> int:
+    """Makes the directory and returns the descriptor that keeps it locked."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    lock = _lock(path)
+    assert lock is not None, "the name is new"
+    os.mkdir(path, mode=0o755)
+    return lock
 
 
-def _remove(path: str, run_dir: str) -> None:
-    beside = os.path.basename(path) + "."  # no other job's name begins so: a dot in an id becomes `_`
-    for name in os.listdir(run_dir):
-        if name.startswith(beside):
-            os.unlink(os.path.join(run_dir, name))
-    with contextlib.suppress(OSError):  # what cannot be removed is tried again when the job comes back
+def _lock(path: str) -> int | None:
+    """Takes the lock of a job's directory; None while another process has it. Children do not inherit it."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _remove(path: str, lock: int) -> None:
+    run_dir, beside = os.path.dirname(path), os.path.basename(path) + "."  # a dot in an id becomes `_`
+    with contextlib.suppress(OSError):  # what cannot be removed now is tried again when an agent starts
         remove_tree(path)
+        for name in os.listdir(run_dir):
+            if name.startswith(beside):
+                os.unlink(os.path.join(run_dir, name))
     with contextlib.suppress(OSError):  # another job of the run is still there
         os.rmdir(run_dir)
+    os.close(lock)
 
 
 def remove_tree(path: str) -> None:

@@ -23,6 +23,7 @@ from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
+from gocdnext.runs.governance import concerns_others
 from gocdnext.runs.planning import Pass, Sent
 from gocdnext.runs.ports import Fleet, Slot, Wanted
 from gocdnext.runs.state import Job, Run
@@ -142,6 +143,7 @@ class Changes:
         self._definitions = Definitions()
         self._remembered = store.Remembered()
         self._turns = _Turns()
+        self._slots = trio.Lock()
         self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
 
     async def read(self, run_id: UUID) -> Run | None:
@@ -149,17 +151,29 @@ class Changes:
         return await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
 
     async def create(self, new: NewRun) -> CreatedRun:
-        """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
+        """A new run, dispatched in the transaction that makes it where its own rows decide: its first jobs are on the
+        wire before the answer is written. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
         unit = _Unit()
 
-        async def work(conn: Connection) -> Run:
+        async def work(conn: Connection) -> Done:
             run = await self._consequences.create(conn, new, unit.aftermath)
-            self._announce(unit)
-            return run
+            unit.aftermath.created.remove(run.id)
+            self._observer.announced(run.id)
+            alone = not concerns_others(run.definition)
+            first = planning.carry_out(run, self._fleet.slots(), self._clock()) if alone else None
+            done = Done(run, Outcome(run), first)
+            await self._save(conn, unit, done)
+            return done
 
-        run = await self._db.transaction(work)
-        self._remembered.put(run)
+        async with self._slots:
+            done = await self._db.transaction(work)
+            assert unit.saved is not None
+            self._remembered.put(unit.saved)
+            await self._sent(done)
         await self._after(unit)
+        run = done.before
+        if done.followed is None:
+            self._observer.wake(run.id)
         return CreatedRun(run.id, run.counter, run.pipeline_id)
 
     async def apply(self, run_id: UUID, event: events.Event, *, free: Slot | None = None) -> Done:
@@ -177,20 +191,19 @@ class Changes:
         done, unit = await self._carried_out(run_id, decide)
         looked_at = None if done.followed is None else run_id
         signaled = await self._after(unit, looked_at)
-        if done.followed is not None:
-            await self._send_all(done.followed)
-            if done.followed.wanted:
-                self._observer.waits(run_id, frozenset(done.followed.wanted))
+        await self._sent(done)
         return replace(done, signaled=signaled)
 
     async def dispatch(self, run_id: UUID, slots: Callable[[], Sequence[Slot]]) -> Pass:
         """One dispatch pass over a run, with the slots there are when it is decided. Raises NotFoundError."""
-        done, unit = await self._carried_out(
-            run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock()))
-        )
-        assert done.followed is not None
-        await self._send_all(done.followed)
+        # One at a time: two passes that see the same free slot would both give it away.
+        async with self._slots:
+            done, unit = await self._carried_out(
+                run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock()))
+            )
+            await self._sent(done)
         await self._after(unit)
+        assert done.followed is not None
         return done.followed
 
     # ---- inside ------------------------------------------------------------------------------------
@@ -253,9 +266,14 @@ class Changes:
         for run_id in unit.aftermath.created:
             self._observer.announced(run_id)
 
-    async def _send_all(self, made: Pass) -> None:
-        for sent in made.assignments:
-            await self._send(made.run, sent)
+    async def _sent(self, done: Done) -> None:
+        """Sends what the pass assigned, and says what it could not place."""
+        if done.followed is None:
+            return
+        for sent in done.followed.assignments:
+            await self._send(done.followed.run, sent)
+        if done.followed.wanted:
+            self._observer.waits(done.before.id, frozenset(done.followed.wanted))
 
     async def _send(self, run: Run, sent: Sent) -> None:
         if self._fleet.assign(sent.slot.session_id, sent.assignment):

@@ -68,6 +68,8 @@ class Scheduler:
 
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """The run has jobs for agents with these tags: they get the next slots that fit."""
+        if self._waiting.get(run_id) == wanted:
+            return
         if run_id not in self._waiting:
             # Once: another server that was told remembers the run as this one does.
             self._untold.add(run_id)
@@ -116,9 +118,13 @@ class Scheduler:
         slot_free, self._slot_free = self._slot_free, False
         if slot_free:
             # First, because they have waited longer than what was just queued.
+            slots = _free(fleet)
             for run_id, wanted in list(self._waiting.items()):
-                if run_id not in pending and _fits(wanted, fleet.slots()):
+                if not slots:
+                    break
+                if run_id not in pending and _fits(wanted, slots):
                     await self._dispatch(runs, run_id)
+                    slots = _free(fleet)
         for pipeline_id in pipelines:
             for row in await db.fetch(_SQL.queued_runs_of_pipeline, pipeline_id, PAGE):
                 pending.setdefault(row["id"])
@@ -134,12 +140,13 @@ class Scheduler:
             await db.execute(_SQL.notify_run_queued, list(untold))
 
     async def _dispatch(self, runs: RunService, run_id: UUID) -> None:
-        wanted = await runs.dispatch(run_id)
-        if not wanted:
+        if not await runs.dispatch(run_id):
             self._waiting.pop(run_id, None)
-        elif self._waiting.get(run_id) != wanted:
-            self.waits(run_id, wanted)
 
 
-def _fits(wanted: Wanted, slots: Sequence[Slot]) -> bool:
-    return any(slot.free > 0 and any(tags <= slot.tags for tags in wanted) for slot in slots)
+def _free(fleet: Fleet) -> list[Slot]:
+    return [slot for slot in fleet.slots() if slot.free > 0]
+
+
+def _fits(wanted: Wanted, free: Sequence[Slot]) -> bool:
+    return any(tags <= slot.tags for slot in free for tags in wanted)

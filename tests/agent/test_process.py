@@ -99,7 +99,8 @@ async def test_the_first_signal_drains_and_exits_0(tmp_path: Path) -> None:
         stream = await hanging(agent)
         agent.process.send_signal(signal.SIGTERM)
         await stream.until(lambda: any(message.HasField("draining") for message in stream.messages))
-        async with await trio.open_file(tmp_path / "work" / "run-1" / "job-1" / "fifo", "w") as fifo:
+        (fifo_path,) = (tmp_path / "work" / "run-1").glob("job-1-????????/fifo")
+        async with await trio.open_file(fifo_path, "w") as fifo:
             await fifo.write("go on\n")
         assert await agent.exit_code() == 0
         assert stream.results()[0].status == SUCCESS

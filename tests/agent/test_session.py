@@ -140,7 +140,8 @@ async def test_drain_lets_a_running_job_finish(tmp_path: Path) -> None:
         it.client.drain()
         await stream.until(lambda: [message for message in stream.messages if message.HasField("draining")])
         stream.assign(script_job("echo late", "job-2"))
-        async with await trio.open_file(tmp_path / "run-1" / "job-1" / "fifo", "w") as fifo:
+        (fifo_path,) = (tmp_path / "run-1").glob("job-1-????????/fifo")
+        async with await trio.open_file(fifo_path, "w") as fifo:
             await fifo.write("go on\n")
         with trio.fail_after(PATIENCE):
             await it.ended.wait()

@@ -117,9 +117,9 @@ async def test_health_and_version(world: World) -> None:
 
 
 async def test_metrics(world: World) -> None:
-    agent = await world.agent_online()
     made = await world.apply()
     run_id = await world.trigger(made["pipelines"][0]["pipeline_id"])
+    agent = await world.agent_online()
     answer = await world.http.get("/metrics", headers={"Accept-Encoding": "identity"})
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "_created" not in answer.text

@@ -379,14 +379,14 @@ async def test_cancel(world: World) -> None:
 
 
 async def test_cancel_of_a_job(world: World) -> None:
-    _, run_id = await one_run(world)
     await world.agent_online()
+    _, run_id = await one_run(world)
     job = (await get(world, f"/api/v1/runs/{run_id}"))["stages"][0]["jobs"][0]["id"]
-    await world.runs.dispatch(UUID(run_id))
     answer = await world.http.post(f"/api/v1/job_runs/{job}/cancel")
     assert answer.status_code == 202
     expected = {"job_run_id": job, "run_id": run_id, "job_name": "compile", "status": "canceling", "signaled": True}
     assert answer.json() == expected
+    world.fleet.agents.clear()
     _, queued_run = await one_run(world)
     queued = (await get(world, f"/api/v1/runs/{queued_run}"))["stages"][0]["jobs"][0]["id"]
     answer = await world.http.post(f"/api/v1/job_runs/{queued}/cancel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -62,3 +63,22 @@ async def agent(
                         run_id=message.assign.run_id, job_id=message.assign.job_id, status=pb.RUN_STATUS_SUCCESS
                     )
                     await stream.send_message(pb.AgentMessage(result=result))
+
+
+async def _print_assignments(port: int) -> None:
+    """An agent in a process of its own: one line per assignment, `run id, time`. Takes every job, reports none."""
+    seen, ready = Seen(silent=True), asyncio.Event()
+    working = asyncio.create_task(agent(port, seen, capacity=1000, ready=ready))
+    await ready.wait()
+    print("ready", flush=True)
+    told: set[str] = set()
+    while not working.done():
+        seen.arrived.clear()
+        for run_id in seen.runs.keys() - told:
+            told.add(run_id)
+            print(run_id, seen.runs[run_id], flush=True)
+        await seen.arrived.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_print_assignments(int(sys.argv[1])))

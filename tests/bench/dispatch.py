@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
 from datetime import datetime
 
 import asyncpg
 import httpx
 
-from tests.bench.agents import Seen, agent
 from tests.bench.stack import Server, scratch, serving
 
 Figure = tuple[str, float, str, str]
@@ -60,18 +60,23 @@ async def _measure(server: Server) -> tuple[list[float], list[float]]:
         conn = await asyncpg.connect(host=str(server.state / "run"), user="ci", database="gocdnext", port=5432)
         await conn.execute(HISTORY_SQL, HISTORY, timeout=300)
         await conn.execute("VACUUM ANALYZE", timeout=300)
-        # The agent takes every job and reports none, so that nothing else happens while one is under way.
-        seen, ready = Seen(silent=True), asyncio.Event()
-        working = asyncio.create_task(agent(server.grpc_port, seen, capacity=1000, ready=ready))
-        await ready.wait()
+        # An agent of its own process, that takes every job and reports none: nothing else happens meanwhile.
+        agent = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bench.agents", str(server.grpc_port), stdout=asyncio.subprocess.PIPE
+        )
+        assert agent.stdout is not None
+        await agent.stdout.readline()
         latencies = []
         for number in range(RUNS + WARM_UP):
             answer = (await http.post(f"/api/v1/pipelines/{pipeline_id}/trigger")).raise_for_status().json()
-            await seen.wait_run(answer["run_id"], 20)
-            created: datetime = await conn.fetchval("SELECT created_at FROM runs WHERE id = $1", answer["run_id"])
+            async with asyncio.timeout(20):
+                run_id, arrived = (await agent.stdout.readline()).decode().split()
+            assert run_id == answer["run_id"]
+            created: datetime = await conn.fetchval("SELECT created_at FROM runs WHERE id = $1", run_id)
             if number >= WARM_UP:
-                latencies.append((seen.runs[answer["run_id"]] - created.timestamp()) * 1000)
-        working.cancel()
+                latencies.append((float(arrived) - created.timestamp()) * 1000)
+        agent.terminate()
+        await agent.wait()
         floor = [await _bare_transaction(conn) for _ in range(RUNS)]
         await conn.close()
     return latencies, floor

@@ -26,9 +26,8 @@ async def trigger(world: World) -> CreatedRun:
 
 
 async def test_a_failed_send_puts_the_job_back_and_does_not_use_up_the_attempt(world: World) -> None:
-    await trigger(world)
     world.fleet.refuse = True
-    await world.runs.dispatch((await world.run("p#1")).id)
+    await trigger(world)
     _, job = await world.job("p#1/x")
     assert (job.status, job.attempt, job.agent_id) == (QUEUED, 0, None)
     world.fleet.refuse = False
@@ -73,7 +72,9 @@ async def test_run_numbers_are_dense_under_concurrent_triggers(world: World) -> 
 
 
 async def test_two_dispatchers_at_once_assign_each_job_once(world: World) -> None:
+    agents, world.fleet.agents = world.fleet.agents, {}
     created = await trigger(world)
+    world.fleet.agents = agents
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(world.runs.dispatch, created.run_id)
@@ -110,6 +111,11 @@ async def test_what_cannot_be_stored_is_cleaned_not_refused(world: World) -> Non
     assert len(error) == 16 * 1024
 
 
+async def test_a_new_run_is_on_the_wire_before_its_creation_is_answered(world: World) -> None:
+    created = await trigger(world)
+    assert [sent.run_id for sent in world.fleet.sent] == [created.run_id]
+
+
 async def test_log_lines_of_a_discarded_attempt_go_with_it(world: World) -> None:
     await trigger(world)
     await world.settle()
@@ -136,6 +142,7 @@ async def test_unknown_ids_and_wrong_states_are_said(world: World) -> None:
         await world.runs.create(NewRun(uuid4(), "manual", "me"))
     assert not await world.runs.complete(JobReport(uuid4(), uuid4(), uuid4(), 0, "success"))
     assert not await world.runs.dispatch(uuid4())
+    world.fleet.agents = {}
     created = await trigger(world)
     assert await world.runs.cancel_run(created.run_id) == 0
     with pytest.raises(ConflictError, match="run already terminal"):
@@ -149,11 +156,11 @@ async def test_the_scheduler_dispatches_what_it_is_told_of_and_tells_others_what
     world: World, database_url: str
 ) -> None:
     scheduler = Scheduler()
+    world.waits = scheduler.waits  # type: ignore[method-assign]
     agents, world.fleet.agents = world.fleet.agents, {}
     async with _heard(database_url) as heard, trio.open_nursery() as nursery:
         await nursery.start(scheduler.run, world.db, world.runs, world.fleet)
         created = await trigger(world)
-        scheduler.wake(created.run_id)
         with trio.fail_after(10):
             assert await heard.receive() == str(created.run_id), "said by the creation"
             assert await heard.receive() == str(created.run_id), "said again, because nobody is here"
