@@ -83,9 +83,14 @@ async def _main(settings: Settings, with_local_agent: bool) -> None:
         stop = _Stop(nursery.cancel_scope)
         # Before anything is started: a signal in the start-up gap must not leave a database behind.
         await nursery.start(_watch_signals, stop)
-        with statedir.open_state(settings.state_dir) as state:
-            async with trio_asyncio.open_loop():
-                await _serve(settings, state, stop, with_local_agent)
+        try:
+            with statedir.open_state(settings.state_dir) as state:
+                async with trio_asyncio.open_loop():
+                    await _serve(settings, state, stop, with_local_agent)
+        except* DatabaseUnavailableError:
+            # Of a start that was called off: the database went first, and whoever spoke with it heard that.
+            if not stop.asked.is_set():
+                raise
         nursery.cancel_scope.cancel()
 
 

@@ -266,6 +266,7 @@ CREATE TABLE public.runs (
     created_at timestamp with time zone NOT NULL,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    version bigint DEFAULT 0 NOT NULL,
     notifications jsonb DEFAULT '[]'::jsonb NOT NULL,
     upstream_run_id uuid,
     CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))

@@ -51,7 +51,7 @@ def cli() -> str:
     """`docs/cli.md`: every command with its help."""
     from gocdnext.cli.program import program
 
-    context = click.Context(program, info_name="gocdnext", max_content_width=100, terminal_width=100)
+    context = click.Context(program, info_name="gocdnext", terminal_width=100, **program.context_settings)
     lines = [
         "# Command line",
         "",
@@ -72,7 +72,7 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str,
         command = group.get_command(context, name)
         if command is None or command.hidden:
             continue
-        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
         if isinstance(command, click.Group):
             yield from _commands(command, inner)
         else:

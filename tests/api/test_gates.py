@@ -60,7 +60,12 @@ async def test_the_quorum_opens_the_gate(world: World) -> None:
     status, again = await vote(world, gate, "ann")
     assert (status, again["approvals_now"]) == (202, 1), "the same person counts once"
     status, done = await vote(world, gate, "bo")
-    assert (status, done["stage_completed"], done["stage_status"], done["pending_quorum"]) == (202, True, "success", False)
+    assert (status, done["stage_completed"], done["stage_status"], done["pending_quorum"]) == (
+        202,
+        True,
+        "success",
+        False,
+    )
     assert (await vote(world, gate, "cy")) == (409, {"error": "gate already decided"})
     shown = await job_of(world, run_id, "g")
     assert (shown["status"], shown["decision"], shown["decided_by"]) == ("success", "approved", "bo")
