@@ -6,6 +6,7 @@ usage: python3 build.py VERB [ARGUMENTS]
   demo [--once]     build dist/gocdnext, start it, run a pipeline of a real git repository, show its log
                     (--once: stop and clean up after the run instead of serving until Ctrl-C)
   test [ARGUMENTS]  run the tests (arguments go to pytest)
+  nightly [ARGS]    the tests that take minutes: fuzzing, hundreds of kills
   lint              formatting, style, types and SQL
   zipapp            build dist/gocdnext, the one-file program (--with-postgres or --without-postgres: only that one)
   bench [NAME ...]  measure the figures of the project and print them beside their goals
@@ -118,6 +119,13 @@ def test(arguments: list[str]) -> None:
     become(PYTHON, "-m", "pytest", *([] if own_choice else ["-n", "2"]), *arguments)
 
 
+def nightly(arguments: list[str]) -> None:
+    """What a daily test run has no time for; a new seed each time, named by a failure."""
+    os.environ.setdefault("GOCDNEXT_TEST_KILLS", "200")
+    run(PYTHON, "-m", "pytest", "-m", "nightly", *arguments)
+    become(PYTHON, "-m", "pytest", "tests/e2e/test_crash.py", *arguments)
+
+
 def lint(arguments: list[str]) -> None:
     """Every check runs even when an earlier one failed; the exit code says whether all passed."""
     checks: dict[str, list[str | Path]] = {
@@ -174,7 +182,7 @@ def lock(arguments: list[str]) -> None:
     say("wrote requirements.lock and requirements-dev.lock; the next verb installs them")
 
 
-VERBS = {verb.__name__: verb for verb in (demo, test, lint, zipapp, bench, docs, proto, lock)}
+VERBS = {verb.__name__: verb for verb in (demo, test, nightly, lint, zipapp, bench, docs, proto, lock)}
 
 
 def main() -> None:

@@ -329,6 +329,14 @@ class Client:
         return ApiError(response.status_code, _error_text(response.content) or response.reason_phrase)
 
 
+def _problem_text(problem: dict[str, object]) -> str:
+    """One problem of a pipeline file as editors understand it: `file:line:column: message (path); hint`."""
+    place = ":".join(str(problem.get(key, "?")) for key in ("file", "line", "column"))
+    path = f" ({problem['path']})" if problem.get("path") else ""
+    hint = f"; {problem['hint']}" if problem.get("hint") else ""
+    return f"{place}: {problem.get('message', '')}{path}{hint}"
+
+
 def _error_text(body: bytes) -> str:
     """The message of an error answer: the value of `error`, else the trimmed body (contract-runs 0.2)."""
     try:
@@ -336,7 +344,8 @@ def _error_text(body: bytes) -> str:
     except orjson.JSONDecodeError:
         return body.decode("utf-8", "replace").strip()[:MAX_ERROR_TEXT]
     if isinstance(document, dict) and isinstance(document.get("error"), str):
-        return cast("str", document["error"])
+        told = [_problem_text(entry) for entry in document.get("errors") or () if isinstance(entry, dict)]
+        return "\n".join(told)[:MAX_ERROR_TEXT] if told else cast("str", document["error"])
     return body.decode("utf-8", "replace").strip()[:MAX_ERROR_TEXT]
 
 

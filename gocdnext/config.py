@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gocdnext.durations import go_duration
 from gocdnext.errors import DomainError
-from gocdnext.pipeline.durations import go_duration
 
 
 class ConfigError(DomainError):

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 OWN = Path(__file__).parent / "vectors"
+BESIDE = Path(__file__).parents[2] / "shared" / "vectors"
+"""A set beside the checkout, where there is one: played as well when no other is named."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pipeline_vector" in metafunc.fixturenames:
-        folders = [OWN / "pipelines", *map(Path, metafunc.config.getoption("--pipeline-vectors"))]
+        folders = [OWN / "pipelines", *_further(metafunc, "--pipeline-vectors", BESIDE / "pipelines")]
         vectors = [vector for folder in dict.fromkeys(map(Path.resolve, folders)) for vector in _pipelines(folder)]
         metafunc.parametrize("pipeline_vector", vectors, ids=[vector.path.stem for vector in vectors])
     if "substitution_case" in metafunc.fixturenames:
-        files = [OWN / "substitution.json", *map(Path, metafunc.config.getoption("--substitution"))]
+        files = [OWN / "substitution.json", *_further(metafunc, "--substitution", BESIDE / "substitution.json")]
         cases = [case for file in dict.fromkeys(map(Path.resolve, files)) for case in _substitutions(file)]
         metafunc.parametrize("substitution_case", cases, ids=[f"{case.kind}-{n}" for n, case in enumerate(cases)])
+
+
+def _further(metafunc: pytest.Metafunc, option: str, beside: Path) -> list[Path]:
+    named: list[Path] = [Path(name) for name in metafunc.config.getoption(option)]
+    return named or ([beside] if beside.exists() else [])
 
 
 def _pipelines(folder: Path) -> list[PipelineVector]:

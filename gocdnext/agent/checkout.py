@@ -102,7 +102,7 @@ class _Source:
         url, parts = checkout.url, _split(checkout.url)
         if not url or url.startswith("-") or len(url) > MAX_URL or any(char in url for char in "\0\n\r"):
             raise CheckoutError("this is not a repository URL")
-        local = parts.scheme in {"", "file"} and not _SCP.match(url)
+        local = parts.scheme == "file" or (not parts.scheme and not _SCP.match(url))
         if parts.scheme and parts.scheme not in _SCHEMES and not _SCP.match(url):
             raise CheckoutError(f"the scheme {parts.scheme!r} is not allowed")
         if "::" in url.split("/", 1)[0]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from gocdnext.agent.durations import parse_duration
+from gocdnext.durations import go_duration
 
 MAX_TAGS = 100
 MAX_CAPACITY = 1000
@@ -208,10 +208,10 @@ def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
     text = environ.get(name, "").strip()
     if not text:
         return default
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
+    seconds = go_duration(text)
+    if seconds is None:
+        raise ConfigError(f"{name}: {text!r} is not a duration; write for example 30s, 5m or 1h30m")
+    return float(seconds)
 
 
 def _bool(environ: Mapping[str, str], name: str) -> bool:

@@ -8,11 +8,11 @@ import trio
 
 from gocdnext.agent import markers, outputs
 from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
-from gocdnext.agent.durations import format_duration
 from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.joblog import STDERR, JobLog
 from gocdnext.agent.outbox import Outbox
 from gocdnext.agent.workspace import WorkspaceError, job_directory
+from gocdnext.durations import format_duration
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import JobAssignment, JobResult
 

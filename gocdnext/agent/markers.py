@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gocdnext.agent.durations import format_duration
+from gocdnext.durations import format_duration
 
 _RULE = "── "
 

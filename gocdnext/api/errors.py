@@ -23,6 +23,7 @@ from gocdnext.errors import (
     UnprocessableError,
     UpstreamError,
 )
+from gocdnext.pipeline.problems import Problem
 
 _LOG = structlog.get_logger(__name__)
 
@@ -71,7 +72,9 @@ async def _domain(error: DomainError) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
         return await _unexpected(error)
-    response = answer(wire.Error(error=str(error)), status)
+    problems = error.details if isinstance(error.details, tuple) else ()
+    told = [problem for problem in problems if isinstance(problem, Problem)]
+    response = answer(wire.Error(error=str(error), errors=told), status)
     if status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
     if status == 401:

@@ -9,6 +9,7 @@ from gocdnext.api.context import services
 from gocdnext.api.respond import JSON, answer, prefers, text
 from gocdnext.api.routing import route
 from gocdnext.materials.trigger import trigger
+from gocdnext.pipeline import json_schema
 from gocdnext.projects import read
 
 blueprint = Blueprint("pipelines", __name__)
@@ -44,3 +45,9 @@ async def trigger_pipeline(pipeline_id: str) -> Response:
         pipeline_id=str(made.pipeline_id),
     )
     return answer(message, 202)
+
+
+@route(blueprint, "GET", "/api/v1/schema/pipeline.json")
+async def pipeline_schema() -> Response:
+    """The JSON schema of pipeline files, for editors."""
+    return Response(json_schema.encoded(), content_type="application/schema+json")

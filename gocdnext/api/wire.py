@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gocdnext.pipeline.problems import Problem
+
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339 in UTC, zeros at the end of the fraction dropped (contract-runs 0.3)."""
 Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
@@ -23,6 +25,8 @@ class Error(Wire):
 
     error: str
     code: str = ""
+    errors: list[Problem] = []
+    """Every problem of the pipeline files, where that is what is wrong; `error` is the first."""
 
 
 # Projects (2)

@@ -24,6 +24,7 @@ MINIMUM = MappingProxyType(
         "GET /readyz": Role.PUBLIC,
         "GET /version": Role.PUBLIC,
         "GET /metrics": Role.PUBLIC,
+        "GET /api/v1/schema/pipeline.json": Role.PUBLIC,
         "GET /api/v1/projects": Role.VIEWER,
         "GET /api/v1/projects/<slug>": Role.VIEWER,
         "POST /api/v1/projects/apply": Role.MAINTAINER,

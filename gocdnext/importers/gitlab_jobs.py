@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gocdnext import durations
 from gocdnext.importers import gitlab_variables as variables
 from gocdnext.importers import matrices, shell
 from gocdnext.importers.draft import Job, Service
@@ -14,7 +15,6 @@ from gocdnext.importers.gitlab_extends import Inheritance
 from gocdnext.importers.gitlab_rules import Rules
 from gocdnext.importers.notes import ImportRefusedError, Notes
 from gocdnext.importers.reading import Part, text_of
-from gocdnext.pipeline import durations
 from gocdnext.pipeline.context import ENVIRONMENT, RESERVED_PREFIXES
 from gocdnext.pipeline.job_parts import COVERAGE_FORMATS, cache_key_flaw
 from gocdnext.pipeline.jobs import MAX_RETRY

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import orjson
 
-from gocdnext.agent.durations import format_duration
+from gocdnext.durations import format_duration
 
 Write = Callable[[str], None]
 """Puts text on stdout, at once."""

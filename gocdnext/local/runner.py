@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import trio
 
 from gocdnext.agent import outputs
-from gocdnext.agent.durations import format_duration
 from gocdnext.agent.engines import Engine, EngineError
 from gocdnext.agent.joblog import STDOUT, LogSink
 from gocdnext.agent.masks import Masker
+from gocdnext.durations import format_duration
 from gocdnext.local.plan import Stage, Step
 from gocdnext.local.report import Report
 from gocdnext.pipeline.environment import BuiltinFacts, JobEnvironment, build_environment

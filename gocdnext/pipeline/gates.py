@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, cast
 
-from gocdnext.pipeline import durations, model
+from gocdnext import durations
+from gocdnext.pipeline import model
 from gocdnext.pipeline.context import Context
 from gocdnext.pipeline.problems import quoted
 from gocdnext.pipeline.schema import Block

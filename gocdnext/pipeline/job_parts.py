@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Collection
 
-from gocdnext.pipeline import durations, model
+from gocdnext import durations
+from gocdnext.pipeline import model
 from gocdnext.pipeline.context import NAME, RESERVED_PREFIXES, Context
 from gocdnext.pipeline.problems import quoted
 from gocdnext.pipeline.schema import Block, each

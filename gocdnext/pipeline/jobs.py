@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gocdnext.pipeline import deploys, durations, gates, job_parts, matrix, model
+from gocdnext import durations
+from gocdnext.pipeline import deploys, gates, job_parts, matrix, model
 from gocdnext.pipeline.context import CLUSTER, Context
 from gocdnext.pipeline.problems import quoted
 from gocdnext.pipeline.schema import UNREADABLE, Block

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gocdnext.pipeline import durations, fingerprints, model
+from gocdnext import durations
+from gocdnext.pipeline import fingerprints, model
 from gocdnext.pipeline.context import Context
 from gocdnext.pipeline.problems import quoted
 from gocdnext.pipeline.schema import Block

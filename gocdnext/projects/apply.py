@@ -14,7 +14,7 @@ import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
-from gocdnext.errors import InvalidError, UnprocessableError, UpstreamError
+from gocdnext.errors import DomainError, InvalidError, UnprocessableError, UpstreamError
 from gocdnext.materials import git
 from gocdnext.pipeline import ParsedFile, PipelineError, Problem, check_set, parse_files
 from gocdnext.pipeline.fingerprints import normal_git_url
@@ -73,10 +73,10 @@ async def _parsed(files: Sequence[SourceText]) -> tuple[PipelineFile, ...]:
     try:
         parsed, refusals = await trio.to_thread.run_sync(_parse, files, limiter=_PARSING)
     except PipelineError as error:
-        raise InvalidError(_told(error.problems)) from None
+        raise _refused(InvalidError, error.problems) from None
     if refusals:
         understood = all(problem.kind in _UNDERSTOOD for problem in refusals)
-        raise (UnprocessableError if understood else InvalidError)(_told(refusals))
+        raise _refused(UnprocessableError if understood else InvalidError, refusals)
     places = {name: place for place, (name, _) in enumerate(files)}
     parsed.sort(key=lambda file: places[file.filename])
     return tuple(PipelineFile(file.pipeline, file.filename, file.source) for file in parsed)
@@ -87,10 +87,9 @@ def _parse(files: Sequence[SourceText]) -> tuple[list[ParsedFile], list[Problem]
     return parsed, check_set(parsed)
 
 
-def _told(problems: Sequence[Problem]) -> str:
-    told = [str(problem) for problem in problems[:MAX_TOLD]]
-    more = len(problems) - len(told)
-    return "\n".join([*told, f"and {more} more problems"] if more else told)
+def _refused(kind: type[DomainError], problems: Sequence[Problem]) -> DomainError:
+    """The first problem as the message, all of them as details: the caller shows what it can."""
+    return kind(str(problems[0]), details=tuple(problems))
 
 
 def _source(given: ScmSource) -> Source:

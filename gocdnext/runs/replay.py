@@ -1,4 +1,4 @@
-"""The new run that repeats a finished one (contract-runs 3.10), and durations as people read them. Pure."""
+"""The new run that repeats a finished one (contract-runs 3.10). Pure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,3 @@ def replay(run: Run, triggered_by: str) -> NewRun:
         cause_detail={**kept, "provider": "api", "delivery": f"rerun-{run.id}", "rerun_of": str(run.id)},
         ref=lane or primary_revision(run.revisions).branch,
     )
-
-
-def format_duration(seconds: int) -> str:
-    """Seconds in the field's notation: `45s`, `1m30s`, `168h0m0s`."""
-    minutes, second = divmod(seconds, 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minute}m{second}s"
-    return f"{minute}m{second}s" if minutes else f"{second}s"

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
+from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
 from gocdnext.runs import events, waiting
 from gocdnext.runs.changes import Changes, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.ports import Fleet, Wanted
-from gocdnext.runs.replay import format_duration, replay
+from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
 

@@ -194,3 +194,13 @@ def test_redact_and_secrets() -> None:
     urls = ["https://u:pass@h/x", "https://token@h/x", "ssh://git@h/x", "git@h:x", "/x", "https://h/x@y"]
     assert secrets_of([checkout(url) for url in urls]) == ["pass", "token"]
     assert sorted(secrets_of([checkout("https://u:a%40bcd@h/x")])) == ["a%40bcd", "a@bcd"]
+
+
+async def test_a_file_url_is_cloned_as_it_is(tmp_path: Path) -> None:
+    """git warns of a filter that a repository on the same machine does not know, in every single job."""
+    make_repository(tmp_path / "repo")
+    async with rig(tmp_path / "work") as it:
+        await it.run(script_job(":", checkouts=[checkout(f"file://{tmp_path}/repo", "", "main")]))
+        texts = it.server.streams[0].texts()
+        assert texts[0] == f"$ [git clone --quiet --branch main -- file://{tmp_path}/repo src/0a1b2c3d]"
+        assert not any("filter" in text for text in texts)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gocdnext.agent.config import TABLE, AgentSettings, ConfigError
-from gocdnext.agent.durations import format_duration, parse_duration
 from gocdnext.agent.lines import MAX_LINE, LineSplitter
 from gocdnext.agent.masks import Masker
 from gocdnext.agent.outputs import OutputsError, parse
+from gocdnext.durations import format_duration
 
 NO_SECRETS = Masker([])
 BASE = {
@@ -87,20 +87,6 @@ def test_masks_longest_first_and_single_lines() -> None:
 def test_masks_count_bytes() -> None:
     assert Masker(["äö"])("äö") == "***"
     assert Masker(["abc"])("abc") == "abc"
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("5m", 300), ("1m30s", 90), ("45s", 45), ("1.5h", 5400), ("250ms", 0.25), ("0", 0), ("-1s", -1), ("10us", 1e-5)],
-)
-def test_go_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "1d", "s5", "--1s", "1e3s"])
-def test_not_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(

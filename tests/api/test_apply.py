@@ -304,3 +304,21 @@ async def test_concurrent_applies_of_one_project(world: World) -> None:
     assert [answer.status_code for answer in answers] == [200] * 8
     assert sum(answer.json()["project_created"] for answer in answers) == 1
     assert (await world.http.get("/api/v1/projects/a")).json()["pipelines"][0]["definition_version"] == 8
+
+
+async def test_every_problem_of_a_file_is_in_the_answer(world: World) -> None:
+    broken = "name: ci\nstages: [build]\njobs:\n  a: {stage: biuld, scirpt: [x]}\n  b: {stage: build, needs: [aa]}\n"
+    body = {"slug": "x", "files": [{"name": "ci.yaml", "content": broken}]}
+    answer = await world.http.post("/api/v1/projects/apply", json=body)
+    assert answer.status_code == 400
+    found = answer.json()
+    kinds = [(problem["line"], problem["kind"]) for problem in found["errors"]]
+    assert kinds == [(4, "job_stage"), (4, "unknown_key"), (5, "needs_unknown")]
+    assert found["error"].startswith("ci.yaml:4:")
+    assert {problem["file"] for problem in found["errors"]} == {"ci.yaml"}
+
+
+async def test_the_schema_of_pipeline_files_is_served_to_anybody(guarded: World) -> None:
+    answer = await guarded.http.get("/api/v1/schema/pipeline.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/schema+json")
+    assert answer.json()["$schema"].startswith("https://json-schema.org/draft/2020-12")

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from gocdnext.durations import format_duration
 from gocdnext.errors import DomainError, NotFoundError, UnprocessableError
 from gocdnext.pipeline import parse
 from gocdnext.pipeline.identity import material_id
@@ -24,7 +25,7 @@ from gocdnext.runs.consequences import concerned, inherited
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.events import Consequence, Voter
 from gocdnext.runs.expansion import expand, request_labels
-from gocdnext.runs.replay import format_duration, replay
+from gocdnext.runs.replay import replay
 from gocdnext.runs.service import _REFUSALS, JobReport
 from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Run
 from tests.scenarios.fleet import ScriptedFleet

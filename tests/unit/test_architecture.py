@@ -16,11 +16,18 @@ LEVELS = (
     {"cli", "server"},
     {"api", "web", "fleet", "sweepers", "agent", "local_agent", "local"},
     {"projects", "materials", "runs", "logs", "blobs", "auth", "secrets", "metrics", "importers", "client"},
-    {"pipeline", "db", "config", "proto", "journal", "systemd", "errors", ""},
+    {"pipeline", "db", "config", "proto", "journal", "systemd"},
+    {"durations", "errors", ""},
 )
 HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for room in rooms}
 
-PURE = ("pipeline", "local/plan.py", "local/envfile.py", "runs/state.py", "runs/transitions.py", "runs/dispatch.py")
+PURE = (
+    "durations", "pipeline", "importers", "local/plan.py", "local/envfile.py",
+    *(f"runs/{name}.py" for name in (
+        "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "gates", "governance",
+        "planning", "ports", "rerun", "state", "transitions", "waiting",
+    )),
+)  # fmt: skip
 IO_MODULES = {
     "asyncio", "asyncpg", "grpclib", "http", "httpx", "hypercorn", "os", "pathlib", "quart", "quart_trio", "requests",
     "select", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "trio",

@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from gocdnext.agent import markers
-from gocdnext.agent.durations import format_duration
 from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.engines.docker_api import DockerApi, DockerError
 from gocdnext.agent.engines.docker_images import have
 from gocdnext.agent.joblog import STDERR
+from gocdnext.durations import format_duration
 from gocdnext.proto.agent_pb2 import ServiceSpec
 
 READY = 120.0

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from gocdnext.pipeline import durations, globs, scalars
+from gocdnext import durations
+from gocdnext.pipeline import globs, scalars
 from gocdnext.pipeline.nodes import Scalar
 from gocdnext.pipeline.services import derived_name
 from gocdnext.pipeline.uses import resolve_uses

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them in pipeline files, in whole seconds. Pure; knows no keys and no limits."""
+"""Lengths of time as people write and read them (spec-pipelines 3.13, protocol-agent 3.4). Pure; knows no limits."""
 
 from __future__ import annotations
 
@@ -68,3 +68,14 @@ def hint(text: str) -> str:
     if bare and int(bare[1]):
         return f"add a unit: `{bare[1]}m` for minutes, `{bare[1]}s` for seconds"
     return "write a duration such as `90s`, `30m` or `1h30m`"
+
+
+def format_duration(seconds: float) -> str:
+    """Whole seconds as `5s`, `1m30s`, `168h0m0s`; below one second `<1s`."""
+    if seconds < 1:
+        return "<1s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
