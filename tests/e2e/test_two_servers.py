@@ -1,0 +1,73 @@
+"""Two servers on one external database: runs go where agents are, logs and cancels too, and either may be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.product import Product, Reader, api_of, make_repository, product_in, until
+
+JOBS = "one: {stage: build, script: ['for i in 1 2 3 4 5; do echo line $i; done']}"
+LONG = "one: {stage: build, script: ['echo begun; sleep 600']}"
+
+
+@pytest.fixture
+def pair(quick_dir: Path, empty_database_url: str) -> Iterator[tuple[Product, Product]]:
+    """Two servers, each with a state directory and ports of its own; the first one makes the schema."""
+    (quick_dir / "a").mkdir()
+    (quick_dir / "b").mkdir()
+    with product_in(quick_dir / "a") as first, product_in(quick_dir / "b") as second:
+        for product in (first, second):
+            product.environment["GOCDNEXT_DATABASE_URL"] = empty_database_url
+            product.start()
+        yield first, second
+
+
+async def test_a_run_goes_to_the_server_that_has_the_agent(pair: tuple[Product, Product], quick_dir: Path) -> None:
+    first, second = pair
+    second.agent("far")
+    repository = make_repository(quick_dir / "repository", JOBS)
+    async with api_of(first) as here, api_of(second) as there:
+        await there.online("far")
+        run = await here.start(repository)
+        assert await here.ended(run) == "success"
+        job = (await here.jobs(run))[0]["id"]
+        assert [f"line {n}" in await here.log(run, job) for n in range(1, 6)] == [True] * 5
+
+
+async def test_a_reader_and_a_cancel_on_the_other_server(pair: tuple[Product, Product], quick_dir: Path) -> None:
+    first, second = pair
+    second.agent("far")
+    repository = make_repository(quick_dir / "repository", LONG)
+    async with api_of(first) as here, api_of(second) as there, trio.open_nursery() as nursery:
+        await there.online("far")
+        run = await here.start(repository)
+        await here.running(run)
+        reader = Reader(first, run)
+        nursery.start_soon(reader.run)
+        await until(lambda: any("begun" in seen.text for seen in reader.seen), "the line is here")
+        answer = await here.request("POST", f"/api/v1/runs/{run}/cancel")
+        assert answer.status_code == 204
+
+        async def stopped() -> bool:
+            return (await there.jobs(run))[0]["status"] == "canceled"
+
+        await until(stopped, "the agent of the other server was told")
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_server_with_the_agent_is_killed(pair: tuple[Product, Product], quick_dir: Path) -> None:
+    first, second = pair
+    second.agent("far")
+    repository = make_repository(quick_dir / "repository", JOBS.replace("do echo", "do sleep 0.3; echo"))
+    async with api_of(first) as here, api_of(second) as there:
+        await there.online("far")
+        run = await here.start(repository)
+        await here.running(run)
+        second.kill()
+        second.start()
+        assert await here.ended(run, 60) == "success"
+        assert len([job for job in await here.jobs(run) if job["status"] == "success"]) == 1
