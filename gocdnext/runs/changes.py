@@ -151,24 +151,29 @@ class Changes:
         return await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
 
     async def create(self, new: NewRun) -> CreatedRun:
-        """A new run, dispatched in the transaction that makes it where its own rows decide: its first jobs are on the
-        wire before the answer is written. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
+        """A new run. Where its own rows decide it is kept as its first dispatch pass leaves it, so that its first jobs are
+        on the wire before the answer is written. Raises NotFoundError (no such pipeline), UnprocessableError (no stages).
+        """
         unit = _Unit()
 
         async def work(conn: Connection) -> Done:
-            run = await self._consequences.create(conn, new, unit.aftermath)
-            unit.aftermath.created.remove(run.id)
-            self._observer.announced(run.id)
+            allotted = await self._consequences.allot(conn, new)
+            run = allotted.run
             alone = not concerns_others(run.definition)
             first = planning.carry_out(run, self._fleet.slots(), self._clock()) if alone else None
             done = Done(run, Outcome(run), first)
-            await self._save(conn, unit, done)
+            tell = first is None or bool(first.wanted)
+            if tell:
+                self._observer.announced(run.id)
+            await self._consequences.keep(conn, allotted, done.after, unit.aftermath, tell=tell)
+            unit.aftermath.effects += done.effects
+            await self._consequences.carry_out(conn, done.after, done.consequences, unit.aftermath)
+            self._announce(unit)
             return done
 
         async with self._slots:
             done = await self._db.transaction(work)
-            assert unit.saved is not None
-            self._remembered.put(unit.saved)
+            self._remembered.put(done.after)
             await self._sent(done)
         await self._after(unit)
         run = done.before

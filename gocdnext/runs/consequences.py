@@ -15,7 +15,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.pipeline.identity import material_id
 from gocdnext.runs import cascade, creation, events, governance, store, transitions
-from gocdnext.runs.creation import NewRun
+from gocdnext.runs.creation import Allotted, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Consequence, Effect
 from gocdnext.runs.state import AWAITING, OPEN, Revision, Run
@@ -39,14 +39,22 @@ class Consequences:
         self._clock = clock
         self._new_id = new_id
 
-    async def create(self, conn: Connection, new: NewRun, aftermath: Aftermath) -> Run:
-        """A new run and what its first gates supersede at once (spec-execution 2, step 9)."""
-        run = await creation.create(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
-        aftermath.created.append(run.id)
+    async def create(self, conn: Connection, new: NewRun, aftermath: Aftermath) -> None:
+        """A new queued run, which the scheduler is to look at after the commit."""
+        allotted = await self.allot(conn, new)
+        await self.keep(conn, allotted, allotted.run, aftermath, tell=True)
+        aftermath.created.append(allotted.run.id)
+
+    async def allot(self, conn: Connection, new: NewRun) -> Allotted:
+        """A run with its number, to be kept in the same transaction."""
+        return await creation.allot(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
+
+    async def keep(self, conn: Connection, allotted: Allotted, run: Run, aftermath: Aftermath, *, tell: bool) -> None:
+        """Inserts the run; its first gates supersede older runs at once (spec-execution 2, step 9)."""
+        await creation.insert(conn, allotted, run, tell=tell)
         if run.definition.supersede:
-            await conn.execute(_SQL.lock_lane, new.pipeline_id)
+            await conn.execute(_SQL.lock_lane, run.pipeline_id)
             await self.carry_out(conn, run, cascade.supersede(run, cascade.ready_gates(run, 0)), aftermath)
-        return run
 
     async def carry_out(
         self, conn: Connection, run: Run, consequences: Iterable[Consequence], aftermath: Aftermath

@@ -56,11 +56,22 @@ class CreatedRun:
     pipeline_id: UUID
 
 
-async def create(
+@dataclass(frozen=True, slots=True)
+class Allotted:
+    """A run with its number that is not kept yet."""
+
+    run: Run
+    definition_id: UUID
+    upstream_run_id: UUID | None
+
+
+async def allot(
     conn: Connection, new: NewRun, definitions: Definitions, *, now: datetime, new_id: Callable[[], UUID]
-) -> Run:
-    """Makes a queued run inside the caller's transaction. Raises NotFoundError for an unknown pipeline and
-    UnprocessableError for one without stages; nothing is kept then, the number included."""
+) -> Allotted:
+    """The run as it will be, with its number, inside the caller's transaction: `insert` keeps it.
+
+    Raises NotFoundError for an unknown pipeline and UnprocessableError for one without stages; no number is used then.
+    """
     row = await conn.fetchrow(_SQL.next_counter, new.pipeline_id)
     if row is None:
         raise NotFoundError("pipeline not found")
@@ -90,27 +101,39 @@ async def create(
         stages=stages,
         jobs=tuple(sorted(jobs, key=_order(stages))),
     )
+    return Allotted(run, row["definition_id"], new.upstream_run_id)
+
+
+async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool) -> None:
+    """Keeps the run: as it was allotted, or as its first dispatch pass left it. `tell` = other servers should look."""
     await conn.fetchrow(
         _SQL.insert_run,
         run.id,
-        new.pipeline_id,
-        row["definition_id"],
+        run.pipeline_id,
+        allotted.definition_id,
         run.counter,
-        new.cause,
-        dict(new.cause_detail),
-        revisions_to_json(new.revisions),
+        run.cause,
+        dict(run.cause_detail),
+        revisions_to_json(run.revisions),
         run.ref,
-        new.triggered_by,
-        [service.name for service in definition.services],
-        msgspec.json.encode(notifications).decode(),
-        new.upstream_run_id,
-        now,
-        [stage.id for stage in stages],
-        [stage.name for stage in stages],
-        *_job_columns(jobs, definition),
-        *_gate_columns(jobs, definition),
+        run.triggered_by,
+        [service.name for service in run.definition.services],
+        msgspec.json.encode(run.notifications).decode(),
+        tell,
+        allotted.upstream_run_id,
+        run.created_at,
+        run.status,
+        run.queue_reason,
+        run.started_at,
+        run.finished_at,
+        [stage.id for stage in run.stages],
+        [stage.name for stage in run.stages],
+        [stage.status for stage in run.stages],
+        [stage.started_at for stage in run.stages],
+        [stage.finished_at for stage in run.stages],
+        *_job_columns(run.jobs, run.definition),
+        *_gate_columns(run.jobs, run.definition),
     )
-    return run
 
 
 def _order(stages: tuple[Stage, ...]) -> Callable[[Job], tuple[int, str, str]]:
@@ -132,6 +155,10 @@ def _job_columns(jobs: tuple[Job, ...], definition: Pipeline) -> list[list[Any]]
         [orjson.dumps(job.needs).decode() for job in jobs],
         [job.retry_unsafe for job in jobs],
         [job.timeout_seconds for job in jobs],
+        [job.agent_id for job in jobs],
+        [job.error for job in jobs],
+        [job.started_at for job in jobs],
+        [job.finished_at for job in jobs],
     ]
 
 

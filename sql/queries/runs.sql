@@ -14,30 +14,41 @@ SELECT definition::text FROM pipeline_definitions
 WHERE id = $1;
 
 -- name: insert_run
--- A whole run in one round trip: the run, its stages, its jobs, its gates, and word to every server.
+-- A whole run in one round trip, as its first dispatch pass left it: the run, its stages, jobs and gates, and word to
+-- every server where something of it waits ($12).
 WITH run AS (
     INSERT INTO runs (
         id, pipeline_id, definition_id, counter, cause, cause_detail, revisions, ref, triggered_by, has_services,
-        service_names, notifications, upstream_run_id, created_at
+        service_names, notifications, upstream_run_id, created_at, status, queue_reason, started_at, finished_at
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11::text::jsonb, $12, $13)
+    VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11::text::jsonb, $13, $14, $15, $16,
+        $17, $18
+    )
     RETURNING id, created_at
 ),
 
 stages AS (
-    INSERT INTO stage_runs (id, run_id, name, ordinal)
+    INSERT INTO stage_runs (id, run_id, name, ordinal, status, started_at, finished_at)
     SELECT
         s.id,
         run.id,
         s.name,
-        s.ordinal - 1
-    FROM run, unnest($14::uuid [], $15::text []) WITH ORDINALITY AS s (id, name, ordinal)
+        s.ordinal - 1,
+        s.status,
+        s.started_at,
+        s.finished_at
+    FROM
+        run,
+        unnest($19::uuid [], $20::text [], $21::text [], $22::timestamptz [], $23::timestamptz [])
+        WITH ORDINALITY AS s (id, name, status, started_at, finished_at, ordinal)
     RETURNING id
 ),
 
 jobs AS (
     INSERT INTO job_runs (
-        id, run_id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds
+        id, run_id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds, agent_id,
+        error, started_at, finished_at
     )
     SELECT
         j.id,
@@ -49,13 +60,20 @@ jobs AS (
         j.status,
         ARRAY(SELECT jsonb_array_elements_text(j.needs::jsonb)),
         j.retry_unsafe,
-        j.timeout_seconds
+        j.timeout_seconds,
+        j.agent_id,
+        j.error,
+        j.started_at,
+        j.finished_at
     FROM
         run,
         unnest(
-            $16::uuid [], $17::uuid [], $18::text [], $19::text [], $20::text [], $21::text [], $22::text [],
-            $23::boolean [], $24::integer []
-        ) AS j (id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds)
+            $24::uuid [], $25::uuid [], $26::text [], $27::text [], $28::text [], $29::text [], $30::text [],
+            $31::boolean [], $32::integer [], $33::uuid [], $34::text [], $35::timestamptz [], $36::timestamptz []
+        ) AS j (
+            id, stage_run_id, name, matrix_key, image, status, needs, retry_unsafe, timeout_seconds, agent_id, error,
+            started_at, finished_at
+        )
     RETURNING id
 ),
 
@@ -75,13 +93,13 @@ gates AS (
     FROM
         run,
         unnest(
-            $25::uuid [], $26::bigint [], $27::integer [], $28::text [], $29::text [], $30::text [], $31::text []
+            $37::uuid [], $38::bigint [], $39::integer [], $40::text [], $41::text [], $42::text [], $43::text []
         ) AS g (job_run_id, window_seconds, required, quorum_label, approvers, approver_groups, description)
     RETURNING job_run_id
 )
 
 SELECT
-    pg_notify('run_queued', run.id::text),
+    CASE WHEN $12::boolean THEN pg_notify('run_queued', run.id::text) END AS told,
     (SELECT count(*) FROM stages) AS stages,
     (SELECT count(*) FROM jobs) AS jobs,
     (SELECT count(*) FROM gates) AS gates
