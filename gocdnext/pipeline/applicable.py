@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from gocdnext.pipeline.model import Pipeline
+from gocdnext.pipeline import cron
+from gocdnext.pipeline.model import CronMaterial, Pipeline
 from gocdnext.pipeline.nodes import Node
 from gocdnext.pipeline.parser import ParsedFile, outline
 from gocdnext.pipeline.problems import Problem, path_below, quoted
@@ -27,12 +28,13 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 def check_applicable(pipeline: Pipeline, filename: str, source: str | None = None) -> list[Problem]:
-    """Problems of a pipeline that was parsed: names used twice, and names reserved for the server's own parts.
+    """Problems of a pipeline that was parsed: names used twice, names reserved for the server's own parts, and
+    schedules that never come.
 
     With the `source` the problems have lines and columns, without it they stand at the start of the file. Timeouts and
     the like that mean nothing are no longer seen in a `Pipeline`: see `check_file`.
     """
-    refusals = [*_names(pipeline), *_duplicates(pipeline)]
+    refusals = [*_names(pipeline), *_duplicates(pipeline), *_schedules(pipeline)]
     if not refusals:
         return []
     block = outline(source)[1] if source is not None else None
@@ -99,6 +101,18 @@ def _duplicates(pipeline: Pipeline) -> Iterable[_Refusal]:
             hint = "give one of them another `name:`"
             yield _Refusal("service_duplicate", f"services[{index}]", message, hint, _service(index))
         seen.add(service.name)
+
+
+def _schedules(pipeline: Pipeline) -> Iterable[_Refusal]:
+    for index, material in enumerate(pipeline.materials):
+        if isinstance(material, CronMaterial) and (trouble := cron.trouble(material.expression)):
+            message = f"the schedule {quoted(material.expression)} starts nothing: {trouble}"
+            hint = "write for example `0 4 * * 1-5`, `@daily` or `@every 6h`"
+            yield _Refusal("cron_expression", f"materials[{index}].cron.expression", message, hint, _material(index))
+
+
+def _material(index: int) -> Callable[[Block], Node]:
+    return lambda top: top.blocks("materials")[index].node
 
 
 def _item(key: str, index: int) -> Callable[[Block], Node]:
