@@ -28,16 +28,10 @@ class JobLog:
     """Where everything that happens in a job is written to. Several may write: lines are numbered and put in one go."""
 
     def __init__(self, run_id: str, job_id: str, secrets: Iterable[str], outbox: Outbox) -> None:
-        self.secrets = list(secrets)
-        self.mask = Masker(self.secrets)
+        self.mask = Masker(list(secrets))
         self._outbox = outbox
         self._seq = 0
         self._run_id, self._job_id = run_id, job_id
-
-    def add_secrets(self, secrets: Iterable[str]) -> None:
-        """Masks these too, from the next line on."""
-        self.secrets += secrets
-        self.mask = Masker(self.secrets)
 
     async def line(self, text: str, stream: str = STDOUT) -> None:
         """One line of the agent's own, masked; it may hold newlines (the echo of a script)."""

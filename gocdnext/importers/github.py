@@ -17,7 +17,7 @@ from gocdnext.importers.github_steps import Steps
 from gocdnext.importers.github_triggers import Triggers
 from gocdnext.importers.matrices import instance_name
 from gocdnext.importers.notes import Imported, ImportRefusedError, Notes
-from gocdnext.importers.reading import Part, document, text_of
+from gocdnext.importers.reading import Part, text_of, translate_file
 from gocdnext.pipeline.context import ENVIRONMENT
 from gocdnext.pipeline.job_parts import ALIAS
 from gocdnext.pipeline.nodes import Mapping, Scalar
@@ -37,12 +37,7 @@ _HOSTED = re.compile(r"(ubuntu|windows|macos)(-.*)?")
 
 def import_github(text: str | bytes, filename: str) -> Imported:
     """Translates the text of a workflow. Raises `ImportRefusedError` when nothing useful comes out."""
-    notes = Notes()
-    try:
-        root = document(text, notes)
-        return _Workflow(root, filename, notes).translate()
-    except ImportRefusedError as error:
-        raise ImportRefusedError(error.message, error.line, error.notes or notes.listed()) from None
+    return translate_file(text, lambda root, notes: _Workflow(root, filename, notes).translate())
 
 
 class _Workflow:

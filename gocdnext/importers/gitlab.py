@@ -29,7 +29,7 @@ from gocdnext.importers.gitlab_extends import Inheritance
 from gocdnext.importers.gitlab_jobs import JobTranslator, Shared, Translated
 from gocdnext.importers.gitlab_rules import job_rules, workflow_rules
 from gocdnext.importers.notes import Imported, ImportRefusedError, Notes
-from gocdnext.importers.reading import Part, document
+from gocdnext.importers.reading import Part, translate_file
 from gocdnext.pipeline.nodes import Mapping
 from gocdnext.pipeline.problems import quoted
 
@@ -44,12 +44,7 @@ _KEYWORDS = frozenset(("stages", "variables", "workflow", "include", "default", 
 
 def import_gitlab(text: str | bytes, filename: str) -> Imported:
     """Translates the text of a `.gitlab-ci.yml`. Raises `ImportRefusedError` when nothing useful comes out."""
-    notes = Notes()
-    try:
-        root = document(text, notes)
-        return _File(root, filename, notes).translate()
-    except ImportRefusedError as error:
-        raise ImportRefusedError(error.message, error.line, error.notes or notes.listed()) from None
+    return translate_file(text, lambda root, notes: _File(root, filename, notes).translate())
 
 
 class _File:

@@ -5,9 +5,9 @@ Built on the bounded nodes of the pipeline reader: size, depth and aliases are l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from gocdnext.importers.notes import ImportRefusedError, Notes
+from gocdnext.importers.notes import Imported, ImportRefusedError, Notes
 from gocdnext.pipeline import nodes, scalars
 from gocdnext.pipeline.nodes import Mapping, Node, Scalar, Sequence
 from gocdnext.pipeline.problems import Problems, quoted
@@ -122,7 +122,16 @@ class Part:
         self.notes.add(self.line(key), quoted(key), f"expected {wanted}; left out")
 
 
-def document(text: str | bytes, notes: Notes) -> Part:
+def translate_file(text: str | bytes, translate: Callable[[Part, Notes], Imported]) -> Imported:
+    """What `translate` makes of a file. Raises `ImportRefusedError`, with the notes so far where it has none of its own."""
+    notes = Notes()
+    try:
+        return translate(_document(text, notes), notes)
+    except ImportRefusedError as error:
+        raise ImportRefusedError(error.message, error.line, error.notes or notes.listed()) from None
+
+
+def _document(text: str | bytes, notes: Notes) -> Part:
     """The mapping that a file is. Raises `ImportRefusedError` for what is no YAML, too large, or something else."""
     if len(text) > MAX_BYTES:
         raise ImportRefusedError(f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 from gocdnext.importers.conditions import ALWAYS, Condition, shell, switched, unknown
 
@@ -33,10 +32,6 @@ def export(name: str, value: str) -> str:
     inner = re.sub(r'([\\"`])', r"\\\1", value)
     inner = re.sub(r"\$(?![A-Za-z_{])|\$(?=\{(?![A-Za-z_][\w]*\}))", r"\\$", inner)
     return f'export {name}="{inner}"'
-
-
-def export_literal(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
 
 
 def program(interpreter: str, script: str, suffix: str = "") -> str:

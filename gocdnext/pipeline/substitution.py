@@ -134,7 +134,7 @@ def strict_pass(pieces: Pieces, sources: Sources) -> Pieces:
             unresolved.append(body)
         return found
 
-    result = _over_tokens(pieces, resolve)
+    result = _over_tokens(pieces, _tokens, resolve)
     if unsupported:
         hint = "only ${{ NAME }} and outputs of needed jobs are possible"
         message = f"unsupported expression {_shown(unsupported)}: {hint}"
@@ -145,21 +145,7 @@ def strict_pass(pieces: Pieces, sources: Sources) -> Pieces:
 
 
 def soft_pass(pieces: Pieces, sources: Sources) -> Pieces:
-    result: list[Piece] = []
-    for piece in pieces:
-        if piece.sealed:
-            result.append(piece)
-            continue
-        at = 0
-        for token in _SOFT.finditer(piece.text):
-            found = _look_up(token[1], sources)
-            if found is None:
-                continue
-            result.append(Piece(piece.text[at : token.start()]))
-            result.extend(found)
-            at = token.end()
-        result.append(Piece(piece.text[at:]))
-    return tuple(result)
+    return _over_tokens(pieces, _soft_tokens, lambda name: _look_up(name, sources))
 
 
 def needs_pass(pieces: Pieces, jobs: Mapping[str, NeededJob]) -> Pieces:
@@ -175,7 +161,7 @@ def needs_pass(pieces: Pieces, jobs: Mapping[str, NeededJob]) -> Pieces:
         failures.setdefault(found[0], (found[1], body))
         return None
 
-    result = _over_tokens(pieces, resolve)
+    result = _over_tokens(pieces, _tokens, resolve)
     for kind in _NEEDS_ORDER:
         if kind in failures:
             message, body = failures[kind]
@@ -219,18 +205,20 @@ def _instance_key(selector: str, dimensions: tuple[str, ...]) -> str | None:
     return ",".join(f"{name}={given[name]}" for name in sorted(given)) if len(given) == len(dimensions) else None
 
 
+_Tokens = Callable[[str], Iterator[tuple[int, int, str]]]
+"""Where the tokens of a pass stand in a text."""
 _Resolve = Callable[[str], "Pieces | None"]
 """What a pass makes of a token's body: pieces, or None to leave the token as it stands."""
 
 
-def _over_tokens(pieces: Pieces, resolve: _Resolve) -> Pieces:
+def _over_tokens(pieces: Pieces, tokens: _Tokens, resolve: _Resolve) -> Pieces:
     result: list[Piece] = []
     for piece in pieces:
         if piece.sealed:
             result.append(piece)
             continue
         at = 0
-        for start, end, body in _tokens(piece.text):
+        for start, end, body in tokens(piece.text):
             found = resolve(body)
             if found is None:
                 continue
@@ -239,6 +227,11 @@ def _over_tokens(pieces: Pieces, resolve: _Resolve) -> Pieces:
             at = end
         result.append(Piece(piece.text[at:]))
     return tuple(result)
+
+
+def _soft_tokens(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and name of each `${NAME}`."""
+    return ((token.start(), token.end(), token[1]) for token in _SOFT.finditer(text))
 
 
 def _tokens(text: str) -> Iterator[tuple[int, int, str]]:

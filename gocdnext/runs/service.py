@@ -139,9 +139,7 @@ class RunService:
 
     async def cancel_job(self, job_id: UUID) -> CancelledJob:
         """Cancels a queued or running job. Raises NotFoundError, ConflictError."""
-        run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
-        if run_id is None:
-            raise NotFoundError("job_run not found")
+        run_id = await self._run_of(job_id, "job_run not found")
         done = await self._wish(run_id, events.JobCancelRequested(job_id))
         job = done.before.job(job_id)
         assert job is not None
@@ -151,17 +149,13 @@ class RunService:
     async def vote(self, job_id: UUID, voter: events.Voter, *, approve: bool, comment: str = "") -> GateAnswer:
         """An approval or rejection of a gate (contract-runs 4.3). Raises NotFoundError, ForbiddenError, ConflictError,
         UnprocessableError."""
-        run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
-        if run_id is None:
-            raise NotFoundError("approval gate not found")
+        run_id = await self._run_of(job_id, "approval gate not found")
         done = await self._wish(run_id, events.GateVoted(job_id, voter, approve, comment))
         return _gate_answer(done, job_id)
 
     async def rerun_job(self, job_id: UUID, *, rollback: bool = False) -> RerunJob:
         """Runs a finished job again. Raises NotFoundError, ConflictError."""
-        run_id = await self._db.fetchval(_SQL.run_of_job, job_id)
-        if run_id is None:
-            raise NotFoundError("job_run not found")
+        run_id = await self._run_of(job_id, "job_run not found")
         done = await self._wish(run_id, events.JobRerunRequested(job_id, rollback))
         job = done.outcome.run.job(job_id)
         assert job is not None
@@ -232,6 +226,13 @@ class RunService:
             return frozenset()
 
     # ---- inside ------------------------------------------------------------------------------------
+
+    async def _run_of(self, job_id: UUID, missing: str) -> UUID:
+        """The run of a job. Raises NotFoundError with the text `missing`."""
+        run_id: UUID | None = await self._db.fetchval(_SQL.run_of_job, job_id)
+        if run_id is None:
+            raise NotFoundError(missing)
+        return run_id
 
     async def _lost(self, run_id: UUID, job_id: UUID, agent_id: UUID, attempt: int, reason: str) -> None:
         await self._quietly(run_id, events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion"))
