@@ -76,7 +76,8 @@ async def check_out(checkout: MaterialCheckout, work_dir: str, credentials: str,
     except CheckoutError as error:
         raise CheckoutError(f"checkout {shown}: {error}") from None
     if source.userinfo:
-        _write_private(credentials, f"{source.parts.scheme}://{source.userinfo}@{source.host}\n")
+        user, _, password = source.userinfo.partition(":")
+        _write_private(credentials, f"username={unquote(user)}\npassword={unquote(password)}\n")
     trouble = await _clone(source, checkout, target, work_dir, log, partial=not source.local)
     if trouble is not None and not source.local and _NO_PARTIAL.search(trouble) and not _ELSEWHERE.search(trouble):
         await log.line(markers.note("partial clone is not possible here; cloning in full"))
@@ -113,9 +114,13 @@ class _Source:
         if ":" not in userinfo:
             userinfo += ":"
         base = f"{parts.scheme}://{host}"
-        # An empty helper first: helpers of the machine must neither answer for this host nor keep its token.
+        if any(ord(char) < 32 for char in unquote(userinfo)):  # a line of its own for whom git asks
+            raise CheckoutError("this is not a repository URL")
+        # An empty helper first: helpers of the machine must neither answer for this host nor keep its token. Ours only
+        # gives: git's own store would also write, where the file may be read-only.
         helper = f"credential.{base}.helper"
-        config = ("-c", f"{helper}=", "-c", f"{helper}=store --file={_quoted(credentials)}")
+        gives = f'!give() {{ test "$1" != get || cat {_quoted(credentials)}; }}; give'
+        config = ("-c", f"{helper}=", "-c", f"{helper}={gives}")
         return cls(parts._replace(netloc=host).geturl(), parts, host, userinfo, local, config)
 
 

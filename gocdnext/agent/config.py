@@ -51,8 +51,21 @@ TABLE: tuple[Variable, ...] = (
         "GOCDNEXT_AGENT_ENGINE",
         "text",
         "shell",
-        "What runs the tasks: shell (processes on this machine), docker (containers of Docker or podman), "
-        "auto (containers for jobs with an image when an engine answers, else processes).",
+        "What runs the tasks: shell (processes on this machine), sandbox (processes that see no more of it than they "
+        "need, by bubblewrap), docker (containers of Docker or podman), auto (containers for jobs with an image, a "
+        "plugin or services when an engine answers; else the sandbox if bubblewrap works here; else processes).",
+    ),
+    Variable(
+        "GOCDNEXT_SANDBOX_NETWORK",
+        "bool",
+        "true",
+        "false: tasks in a sandbox have no network. The agent's own checkouts, caches and artifacts are not affected.",
+    ),
+    Variable(
+        "GOCDNEXT_SANDBOX_READ_ONLY_PATHS",
+        "list",
+        "",
+        "Comma list of more paths that tasks in a sandbox can read, e.g. of tools: /srv/toolchain.",
     ),
     Variable(
         "GOCDNEXT_WORKSPACE_ROOT",
@@ -123,6 +136,8 @@ class AgentSettings:
     docker_default_image: str = ""
     docker_pull_policy: str = "missing"
     docker_strict: bool = False
+    sandbox_network: bool = True
+    sandbox_read_only_paths: tuple[str, ...] = ()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> AgentSettings:
@@ -142,6 +157,8 @@ class AgentSettings:
             ),
             drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
             drain_flush_timeout=_flush_timeout(environ),
+            sandbox_network=_bool(environ, "GOCDNEXT_SANDBOX_NETWORK", default=True),
+            sandbox_read_only_paths=_paths(environ, "GOCDNEXT_SANDBOX_READ_ONLY_PATHS"),
             **container_settings(environ),
         )
 
@@ -214,9 +231,17 @@ def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
     return float(seconds)
 
 
-def _bool(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name, "").strip().lower()
-    if text not in {"", "true", "false", "1", "0"}:
+def _paths(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    paths = tuple(path.strip() for path in environ.get(name, "").split(",") if path.strip())
+    for path in paths:
+        if not os.path.isabs(path) or os.path.normpath(path) == "/" or "\0" in path:
+            raise ConfigError(f"{name}: {path!r} is not an absolute path below /; write for example /srv/toolchain")
+    return tuple(map(os.path.normpath, paths))
+
+
+def _bool(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    text = environ.get(name, "").strip().lower() or ("true" if default else "false")
+    if text not in {"true", "false", "1", "0"}:
         raise ConfigError(f"{name} is {text!r}; write true or false")
     return text in {"true", "1"}
 

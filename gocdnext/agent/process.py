@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -40,13 +40,22 @@ class Sink(Protocol):
     async def finish(self) -> None: ...
 
 
-async def run_process(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdout: Sink, stderr: Sink) -> int:
+async def run_process(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    env: Mapping[str, str],
+    stdout: Sink,
+    stderr: Sink,
+    pass_fds: Collection[int] = (),
+) -> int:
     """Runs `argv` with stdin closed and returns its exit code: negative for a signal (protocol-agent 3.7).
 
-    Raises OSError or ValueError when it cannot be started. Cancelled: kills the process group with SIGKILL at once.
+    `pass_fds` are descriptors that the command inherits under their numbers. Raises OSError or ValueError when it
+    cannot be started. Cancelled: kills the process group with SIGKILL at once.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
-    process = _start(argv, cwd, env)
+    process = _start(argv, cwd, env, pass_fds)
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:  # e.g. too many open files
@@ -68,7 +77,7 @@ async def run_process(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], 
         await _end(process, pidfd)
 
 
-def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str], pass_fds: Collection[int]) -> subprocess.Popen[bytes]:
     """Starts the command from this very thread: the kernel sends the death signal when the thread that forked ends,
     so a worker thread (trio.open_process) would kill the job when it idles away."""
     parent = os.getpid()
@@ -88,6 +97,7 @@ def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> subprocess.
         bufsize=0,
         start_new_session=True,
         preexec_fn=die_with_agent,
+        pass_fds=tuple(pass_fds),
     )
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None

@@ -52,9 +52,9 @@ def remove_leftovers(root: str) -> int:
     """Removes directories of jobs whose agent is gone, and returns how many. Those of living agents are locked."""
     removed = 0
     for run in os.scandir(root):
-        if run.is_dir(follow_symlinks=False):
+        if run.is_dir(follow_symlinks=False) and "." not in run.name:
             for job in list(os.scandir(run.path)):
-                if job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
+                if "." not in job.name and job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
                     _remove(job.path, lock)
                     removed += 1
     return removed
@@ -101,12 +101,15 @@ def _lock(path: str) -> int | None:
 
 
 def _remove(path: str, lock: int) -> None:
+    """What is beside the directory first: as long as that is there, an agent that starts finds what is left."""
     run_dir, beside = os.path.dirname(path), os.path.basename(path) + "."  # a dot in an id becomes `_`
     with contextlib.suppress(OSError):  # what cannot be removed now is tried again when an agent starts
-        remove_tree(path)
+        kept = f"{beside}lock"
         for name in os.listdir(run_dir):
-            if name.startswith(beside):
-                os.unlink(os.path.join(run_dir, name))
+            if name.startswith(beside) and name != kept:
+                remove_tree(os.path.join(run_dir, name))
+        remove_tree(path)
+        os.unlink(os.path.join(run_dir, kept))
     with contextlib.suppress(OSError):  # another job of the run is still there
         os.rmdir(run_dir)
     os.close(lock)

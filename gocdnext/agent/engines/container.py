@@ -18,7 +18,7 @@ from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.engines.docker_api import STDERR_FRAME, Demultiplexer, DockerApi, DockerError
 from gocdnext.agent.engines.docker_images import have
 from gocdnext.agent.engines.docker_services import CLEAN_UP, Scope, clear, run_services
-from gocdnext.agent.engines.host import TOO_LARGE, check
+from gocdnext.agent.engines.host import check
 from gocdnext.agent.engines.quantities import QuantityError, cores, size
 from gocdnext.agent.joblog import STDERR, STDOUT
 from gocdnext.pipeline.substitution import plugin_env
@@ -28,8 +28,6 @@ WORKSPACE = "/workspace"
 SOCKET_INSIDE = "/var/run/docker.sock"
 OWNER, RUN, JOB = "gocdnext.agent", "gocdnext.run", "gocdnext.job"
 """Labels of everything that is made here."""
-MAX_ARGUMENT = 128 * 1024
-"""Bytes of one argument or variable that Linux takes."""
 OPEN_FILES = 16384
 PROCESSES = 32768
 """At most: podman lowers its own limit to this, and may not be able to raise it again."""
@@ -152,9 +150,7 @@ class ContainerTasks:
     async def run_script(self, script: str, env: Mapping[str, str]) -> int:
         """See Tasks. `set -e` comes with the script."""
         command = {"Entrypoint": ["sh"], "Cmd": ["-c", "--", _TRUST + script]}
-        check(script, env)
-        if len((_TRUST + script).encode(errors="replace")) >= MAX_ARGUMENT:
-            raise EngineError(TOO_LARGE)
+        check(_TRUST + script, env)
         return await self._run(self._place.image, command, env)
 
     async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
@@ -190,8 +186,6 @@ class ContainerTasks:
             await self._clean_up(name)
 
     async def _run(self, image: str, command: Mapping[str, object], env: Mapping[str, str]) -> int:
-        if any(len(f"{name}={value}".encode(errors="replace")) >= MAX_ARGUMENT for name, value in env.items()):
-            raise EngineError(TOO_LARGE)
         name = f"{self._scope.prefix}_task_{self._count}"
         self._count += 1
         try:

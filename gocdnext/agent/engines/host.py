@@ -1,4 +1,7 @@
-"""The host engine, named `shell` to users: tasks are `sh` processes on this machine (protocol-agent 3.7)."""
+"""The host engine, named `shell` to users: tasks are `sh` processes on this machine (protocol-agent 3.7).
+
+The sandbox engine is built on it: it differs in what stands before `sh`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ TOO_LARGE = (
 )
 
 
+MAX_ARGUMENT = 128 * 1024
+"""Bytes of one argument or variable that Linux takes."""
+
+
 class HostEngine:
     """Own process group per task, a clean environment, stdin from /dev/null, SIGKILL to the group on cancel."""
 
@@ -34,7 +41,7 @@ class HostEngine:
     async def refusal(self, assignment: JobAssignment) -> str | None:
         """Services need containers; `docker: true` needs a daemon on this machine."""
         if assignment.services:
-            return _no_services(assignment.services)
+            return self._no_services(assignment.services)
         if assignment.docker and not any(map(os.path.exists, self._docker_sockets)):
             missing = " or ".join(self._docker_sockets)
             return f"docker: the job asks for docker, but there is no {missing} on this agent"
@@ -44,16 +51,25 @@ class HostEngine:
     async def services(self, assignment: JobAssignment, log: TaskLog) -> AsyncIterator[str]:
         """See Engine: there are none here."""
         if assignment.services:
-            raise EngineError(_no_services(assignment.services).removeprefix("services: "))
+            raise EngineError(self._no_services(assignment.services).removeprefix("services: "))
         yield ""
 
     def tasks(self, assignment: JobAssignment, cwd: str, log: TaskLog, network: str) -> HostTasks:
         """See Engine."""
         return HostTasks(cwd, log)
 
+    def _no_services(self, specs: Iterable[ServiceSpec]) -> str:
+        names = ", ".join(service.name for service in specs)
+        return (
+            f"services: the {self.name} engine cannot start services ({names}); "
+            "run this job on an agent with a container engine"
+        )
+
 
 class HostTasks:
     """See Tasks."""
+
+    engine = HostEngine.name
 
     def __init__(self, cwd: str, log: TaskLog) -> None:
         self._cwd = cwd
@@ -66,16 +82,20 @@ class HostTasks:
         """See Tasks. No shell option is added: `set -e` comes with the script."""
         check(script, env)
         try:
-            code = await run_process(
-                ["sh", "-c", "--", script],
-                cwd=self._cwd,
-                env={**environment.for_jobs(), **env},
-                stdout=self._log.sink(STDOUT),
-                stderr=self._log.sink(STDERR),
-            )
+            code = await self._run(["sh", "-c", "--", script], env)
         except OSError as error:
             raise EngineError(_explain(error)) from error
         return code if code >= 0 else -1
+
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        """Runs a command with the job's variables; its output goes to the log. Raises OSError."""
+        return await run_process(
+            argv,
+            cwd=self._cwd,
+            env={**environment.for_jobs(), **env},
+            stdout=self._log.sink(STDOUT),
+            stderr=self._log.sink(STDERR),
+        )
 
     async def close(self) -> None:
         """Nothing to do: tasks run as this user."""
@@ -83,16 +103,9 @@ class HostTasks:
     async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
         """See Tasks."""
         raise EngineError(
-            f"plugin {plugin.image}: the shell engine cannot run plugins; "
+            f"plugin {plugin.image}: the {self.engine} engine cannot run plugins; "
             "run this job on an agent with a container engine"
         )
-
-
-def _no_services(specs: Iterable[ServiceSpec]) -> str:
-    names = ", ".join(service.name for service in specs)
-    return (
-        f"services: the shell engine cannot start services ({names}); run this job on an agent with a container engine"
-    )
 
 
 def check(script: str, env: Mapping[str, str]) -> None:
@@ -102,6 +115,10 @@ def check(script: str, env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise EngineError(f"the variable {name!r} cannot be set: an empty name, '=' in it, or a NUL byte")
+        if len(f"{name}={value}".encode(errors="replace")) >= MAX_ARGUMENT:
+            raise EngineError(TOO_LARGE)
+    if len(script.encode(errors="replace")) >= MAX_ARGUMENT:
+        raise EngineError(TOO_LARGE)
 
 
 def _explain(error: OSError) -> str:
