@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from gocdnext.agent.quantities import QuantityError, size
+from gocdnext.agent.workspace import Workspace
 from gocdnext.durations import go_duration
 
+GIB = 1024**3
 MAX_TAGS = 100
 MAX_CAPACITY = 1000
 
@@ -23,7 +26,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Variable:
-    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path`, `bool` or `duration`."""
+    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path`, `bool`, `size` or `duration`."""
 
     name: str
     type: str
@@ -72,6 +75,18 @@ TABLE: tuple[Variable, ...] = (
         "path",
         "<tmp>/gocdnext-workspace",
         "Directory under which each job gets its own directory.",
+    ),
+    Variable(
+        "GOCDNEXT_WORKSPACE_MIN_FREE",
+        "size",
+        "1Gi",
+        "What must be free there when a job begins. With less, leftovers and mirrors are removed, then jobs refused.",
+    ),
+    Variable(
+        "GOCDNEXT_MIRROR_LIMIT",
+        "size",
+        "20Gi",
+        "How much of it the mirrors of repositories may take, with which a checkout fetches only what is new; 0: none.",
     ),
     Variable(
         "GOCDNEXT_DRAIN_BUDGET",
@@ -136,8 +151,15 @@ class AgentSettings:
     docker_default_image: str = ""
     docker_pull_policy: str = "missing"
     docker_strict: bool = False
+    workspace_min_free: int = GIB
+    mirror_limit: int = 20 * GIB
     sandbox_network: bool = True
     sandbox_read_only_paths: tuple[str, ...] = ()
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where jobs get their directories."""
+        return Workspace(self.workspace_root, self.workspace_min_free, self.mirror_limit)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> AgentSettings:
@@ -155,6 +177,8 @@ class AgentSettings:
                 environ.get("GOCDNEXT_WORKSPACE_ROOT", "").strip()
                 or os.path.join(tempfile.gettempdir(), "gocdnext-workspace")
             ),
+            workspace_min_free=_size(environ, "GOCDNEXT_WORKSPACE_MIN_FREE", GIB),
+            mirror_limit=_size(environ, "GOCDNEXT_MIRROR_LIMIT", 20 * GIB),
             drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
             drain_flush_timeout=_flush_timeout(environ),
             sandbox_network=_bool(environ, "GOCDNEXT_SANDBOX_NETWORK", default=True),
@@ -229,6 +253,14 @@ def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
     if seconds is None:
         raise ConfigError(f"{name}: {text!r} is not a duration; write for example 30s, 5m or 1h30m")
     return float(seconds)
+
+
+def _size(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "").strip()
+    try:
+        return default if not text else 0 if text == "0" else size(text)
+    except QuantityError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _paths(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

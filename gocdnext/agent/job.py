@@ -10,8 +10,10 @@ from gocdnext.agent import markers, outputs
 from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
 from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.joblog import STDERR, JobLog
+from gocdnext.agent.mirrors import Mirrors
 from gocdnext.agent.outbox import Outbox
-from gocdnext.agent.workspace import WorkspaceError, job_directory
+from gocdnext.agent.room import make_room
+from gocdnext.agent.workspace import Workspace, WorkspaceError, job_directory
 from gocdnext.durations import format_duration
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import JobAssignment, JobResult
@@ -31,11 +33,13 @@ class _FailedError(Exception):
 class Job:
     """`run` is the whole life of it; `cancel` ends it early, from any other task."""
 
-    def __init__(self, assignment: JobAssignment, engine: Engine, workspace_root: str, outbox: Outbox) -> None:
+    def __init__(self, assignment: JobAssignment, engine: Engine, workspace: Workspace, outbox: Outbox) -> None:
         secrets = [*assignment.log_masks, *secrets_of(assignment.checkouts)]
         self._assignment = assignment
         self._engine = engine
-        self._root = workspace_root
+        self._workspace = workspace
+        self._root = workspace.root
+        self._mirrors = Mirrors(workspace.root, workspace.mirror_limit)
         self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox)
         self._scope = trio.CancelScope()
         self._canceled: str | None = None
@@ -75,6 +79,7 @@ class Job:
         self._phase = "workspace"
         await self._refuse_early()
         try:
+            await make_room(self._workspace)
             async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
                 cwd = await self._checkouts(directory)
                 await self._announce_missing()
@@ -132,7 +137,8 @@ class Job:
         try:
             for number, checkout in enumerate(self._assignment.checkouts):
                 self._phase = f"checkout {number}"
-                await check_out(checkout, directory, f"{directory}.git-credentials-{number}", self._log)
+                credentials = f"{directory}.git-credentials-{number}"
+                await check_out(checkout, directory, credentials, self._log, self._mirrors)
             return script_directory(directory, self._assignment.checkouts)
         except CheckoutError as error:
             raise _FailedError(str(error)) from error

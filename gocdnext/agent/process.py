@@ -47,15 +47,17 @@ async def run_process(
     env: Mapping[str, str],
     stdout: Sink,
     stderr: Sink,
+    stdin: int = subprocess.DEVNULL,
     pass_fds: Collection[int] = (),
 ) -> int:
-    """Runs `argv` with stdin closed and returns its exit code: negative for a signal (protocol-agent 3.7).
+    """Runs `argv` and returns its exit code: negative for a signal (protocol-agent 3.7).
 
-    `pass_fds` are descriptors that the command inherits under their numbers. Raises OSError or ValueError when it
-    cannot be started. Cancelled: kills the process group with SIGKILL at once.
+    `stdin` is the descriptor of a file that it reads, /dev/null unless said otherwise; `pass_fds` are descriptors that
+    it inherits under their numbers. Raises OSError or ValueError when it cannot be started. Cancelled: kills the process
+    group with SIGKILL at once.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
-    process = _start(argv, cwd, env, pass_fds)
+    process = _start(argv, cwd, env, stdin, pass_fds)
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:  # e.g. too many open files
@@ -77,7 +79,9 @@ async def run_process(
         await _end(process, pidfd)
 
 
-def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str], pass_fds: Collection[int]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], cwd: str, env: Mapping[str, str], stdin: int, pass_fds: Collection[int]
+) -> subprocess.Popen[bytes]:
     """Starts the command from this very thread: the kernel sends the death signal when the thread that forked ends,
     so a worker thread (trio.open_process) would kill the job when it idles away."""
     parent = os.getpid()
@@ -91,7 +95,7 @@ def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str], pass_fds: Coll
         list(argv),
         cwd=cwd,
         env=dict(env),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,

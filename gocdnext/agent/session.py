@@ -129,7 +129,7 @@ class Session:
         elif len(self._jobs) >= self._settings.capacity + WAITING_JOBS:
             log.warning("assignment ignored: too many jobs are waiting already", jobs=len(self._jobs))
         else:
-            job = Job(assignment, self._engine, self._settings.workspace_root, self._outbox)
+            job = Job(assignment, self._engine, self._settings.workspace, self._outbox)
             self._jobs[assignment.job_id] = job
             self._idle = trio.Event() if self._idle.is_set() else self._idle
             self._nursery.start_soon(self._run_job, assignment, job)

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -16,7 +17,19 @@ import trio
 REMOVAL = 60.0
 """Seconds that the removal of a job's directory may hold up the end of the job; the thread goes on in any case."""
 
+MIRRORS = ".mirrors"
+"""Where mirrors.py keeps its own below the work root: a name that no run can have."""
+
 _UNSAFE = str.maketrans("/\\.\0", "____")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The work root and its bounds, in bytes: what must be free before a job begins, what mirrors may take in all."""
+
+    root: str
+    min_free: int = 0
+    mirror_limit: int = 0
 
 
 class WorkspaceError(Exception):
