@@ -7,6 +7,7 @@ import tenacity
 import trio
 import trio_asyncio
 
+from gocdnext.agent.activity import Activity
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
 from gocdnext.agent.session import Session, SessionLostError
@@ -22,8 +23,9 @@ _log = structlog.get_logger("gocdnext.agent")
 class Client:
     """`run` until drained; `drain` ends it, from any other task or a signal."""
 
-    def __init__(self, settings: AgentSettings, engine: Engine) -> None:
+    def __init__(self, settings: AgentSettings, engine: Engine, activity: Activity | None = None) -> None:
         self._settings = settings
+        self._activity = activity or Activity()
         self._engine = engine
         self._draining = trio.Event()
         self._session: Session | None = None
@@ -66,6 +68,9 @@ class Client:
                     if self._draining.is_set():
                         _log.error("connection lost while draining; the server repeats what it missed", why=str(lost))
                         return False
+                    if self._settings.once and self._activity.taken:
+                        _log.error("connection lost; the server repeats the job", why=str(lost))
+                        return False
                     if lost.stood:
                         attempt.retry_state.attempt_number = 1  # it was a good session: begin with short waits again
                     raise
@@ -77,7 +82,8 @@ class Client:
             async with dial(settings) as wire:
                 registered = await wire.register()
                 async with wire.connect(registered.session_id):
-                    self._session = Session(settings, self._engine, wire, registered.heartbeat_seconds)
+                    self._session = Session(settings, self._engine, wire, registered.heartbeat_seconds, self._activity)
+                    self._activity.session_began()
                     _log.info("connected", server=f"{settings.host}:{settings.port}", agent=settings.name)
                     if not self._ready:
                         self._ready = True
@@ -87,6 +93,7 @@ class Client:
             raise SessionLostError(str(error), stood=False) from error
         finally:
             self._session = None
+            self._activity.session_ended()
 
 
 def _tell(state: tenacity.RetryCallState) -> None:

@@ -6,6 +6,7 @@ TABLE is what the documentation is made from. Nothing here reads the environment
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,6 +102,12 @@ TABLE: tuple[Variable, ...] = (
         "How long a stopping agent waits for the server to store what it sent.",
     ),
     Variable(
+        "GOCDNEXT_METRICS_ADDR",
+        "host:port",
+        "",
+        "Where /healthz and /metrics (Prometheus) are served, e.g. :9464, which is 127.0.0.1:9464; empty: nowhere.",
+    ),
+    Variable(
         "GOCDNEXT_DOCKER_SOCKET",
         "path",
         "/var/run/docker.sock, else /run/podman/podman.sock",
@@ -114,6 +121,12 @@ TABLE: tuple[Variable, ...] = (
         "text",
         "missing",
         "When images are pulled: missing (when they are not here), always, or never.",
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_NETWORK",
+        "text",
+        "",
+        "Network of the containers of jobs without services: none, or the name of one; empty: the engine's own.",
     ),
     Variable(
         "GOCDNEXT_DOCKER_STRICT",
@@ -151,6 +164,10 @@ class AgentSettings:
     docker_default_image: str = ""
     docker_pull_policy: str = "missing"
     docker_strict: bool = False
+    docker_network: str = ""
+    metrics_addr: tuple[str, int] | None = None
+    once: bool = False
+    """End after one job; from the command line, not a variable."""
     workspace_min_free: int = GIB
     mirror_limit: int = 20 * GIB
     sandbox_network: bool = True
@@ -177,6 +194,7 @@ class AgentSettings:
                 environ.get("GOCDNEXT_WORKSPACE_ROOT", "").strip()
                 or os.path.join(tempfile.gettempdir(), "gocdnext-workspace")
             ),
+            metrics_addr=_metrics_address(environ),
             workspace_min_free=_size(environ, "GOCDNEXT_WORKSPACE_MIN_FREE", GIB),
             mirror_limit=_size(environ, "GOCDNEXT_MIRROR_LIMIT", 20 * GIB),
             drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
@@ -194,6 +212,7 @@ class ContainerSettings(TypedDict):
     docker_default_image: str
     docker_pull_policy: str
     docker_strict: bool
+    docker_network: str
 
 
 def container_settings(environ: Mapping[str, str]) -> ContainerSettings:
@@ -213,8 +232,16 @@ def container_settings(environ: Mapping[str, str]) -> ContainerSettings:
         "docker_sockets": (socket,) if socket else DOCKER_SOCKETS,
         "docker_default_image": environ.get("GOCDNEXT_DOCKER_DEFAULT_IMAGE", "").strip(),
         "docker_pull_policy": policy,
+        "docker_network": _network(environ),
         "docker_strict": _bool(environ, "GOCDNEXT_DOCKER_STRICT"),
     }
+
+
+def _network(environ: Mapping[str, str]) -> str:
+    name = environ.get("GOCDNEXT_DOCKER_NETWORK", "").strip()
+    if name and (name in {"host", "private"} or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name)):
+        raise ConfigError(f"GOCDNEXT_DOCKER_NETWORK is {name!r}; write none, the name of a network, or nothing")
+    return name
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
@@ -225,10 +252,15 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _address(text: str) -> tuple[str, int]:
+def _metrics_address(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    text = environ.get("GOCDNEXT_METRICS_ADDR", "").strip()
+    return _address(text, "GOCDNEXT_METRICS_ADDR", "127.0.0.1:9464") if text else None
+
+
+def _address(text: str, name: str = "GOCDNEXT_SERVER_ADDR", example: str = "ci.example.org:8154") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
-        raise ConfigError(f"GOCDNEXT_SERVER_ADDR is {text!r}; write host:port, e.g. ci.example.org:8154")
+        raise ConfigError(f"{name} is {text!r}; write host:port, e.g. {example}")
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 

@@ -47,6 +47,11 @@ class Job:
         self._began = 0.0
         self._task_index: int | None = None  # while tasks run
 
+    @property
+    def lines(self) -> int:
+        """Lines of its log so far."""
+        return self._log.lines
+
     def cancel(self, reason: str) -> None:
         """Kills what runs at once; there is no grace period. The first reason counts."""
         if self._canceled is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import structlog
 import trio
 
+from gocdnext.agent.activity import Activity
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
 from gocdnext.agent.job import Job
 from gocdnext.agent.outbox import Outbox, frame
 from gocdnext.agent.wire import Wire, WireError
-from gocdnext.proto.agent_pb2 import AgentMessage, CancelJob, Draining, Heartbeat, JobAssignment
+from gocdnext.proto.agent_pb2 import AgentMessage, CancelJob, Draining, Heartbeat, JobAssignment, JobResult
 
 HEARTBEAT = 30.0
 """Seconds between heartbeats when the server does not say."""
@@ -42,8 +43,11 @@ class SessionLostError(Exception):
 class Session:
     """Runs on an open stream until it is drained or lost."""
 
-    def __init__(self, settings: AgentSettings, engine: Engine, wire: Wire, heartbeat_seconds: int) -> None:
+    def __init__(
+        self, settings: AgentSettings, engine: Engine, wire: Wire, heartbeat_seconds: int, activity: Activity
+    ) -> None:
         self._settings = settings
+        self._activity = activity
         self._engine = engine
         self._wire = wire
         self._interval = float(heartbeat_seconds) if heartbeat_seconds > 0 else HEARTBEAT
@@ -62,6 +66,7 @@ class Session:
     async def run(self, draining: trio.Event) -> bool:
         """Returns after a drain: whether the server confirmed everything. SessionLostError when the stream broke."""
         opened = trio.current_time()
+        self._draining = draining
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._outbox.put_first(_heartbeat(0))
@@ -131,6 +136,9 @@ class Session:
         else:
             job = Job(assignment, self._engine, self._settings.workspace, self._outbox)
             self._jobs[assignment.job_id] = job
+            self._activity.job_taken(job)
+            if self._settings.once:
+                self._accept_no_more()
             self._idle = trio.Event() if self._idle.is_set() else self._idle
             self._nursery.start_soon(self._run_job, assignment, job)
 
@@ -142,24 +150,34 @@ class Session:
 
     async def _run_job(self, assignment: JobAssignment, job: Job) -> None:
         log = _log.bind(run_id=assignment.run_id, job_id=assignment.job_id)
+        sent: JobResult | None = None
         try:
             log.info("job taken", name=assignment.name)
             result = await job.run(self._slots)
             log.info("job ended", exit_code=result.exit_code, error=result.error)
             await self._outbox.room()
             if self._results_count:
+                sent = result
                 self._outbox.put(frame(AgentMessage(result=result)))
         finally:
+            self._activity.job_ended(job, sent)
+            if self._settings.once:
+                self._draining.set()
             del self._jobs[assignment.job_id]
             if not self._jobs:
                 self._idle.set()
+
+    def _accept_no_more(self) -> None:
+        """The server hears it before anything else, so that it gives new jobs to others."""
+        self._accepting = False
+        self._outbox.put_first(frame(AgentMessage(draining=Draining())))
 
     async def _drain(self, draining: trio.Event) -> None:
         """Waits for the word, then ends the session in the order of 3.2."""
         await draining.wait()
         settings = self._settings
-        self._accepting = False
-        self._outbox.put_first(frame(AgentMessage(draining=Draining())))
+        if self._accepting:
+            self._accept_no_more()
         _log.info("draining", jobs=len(self._jobs), budget_seconds=settings.drain_budget)
         with trio.move_on_after(max(settings.drain_budget, 0.0)):
             await self._idle.wait()

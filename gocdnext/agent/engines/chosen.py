@@ -62,9 +62,7 @@ class ChosenEngine:
                 if self._container is None and _there(socket):
                     from gocdnext.agent.engines.container import connect
 
-                    self._container = await connect(
-                        socket, settings.name, settings.docker_default_image, settings.docker_pull_policy
-                    )
+                    self._container = await connect(socket, settings)
                     if self._container is not None:
                         await self._container.start()
             return self._container

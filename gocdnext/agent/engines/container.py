@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.engines.docker_api import STDERR_FRAME, Demultiplexer, DockerApi, DockerError
 from gocdnext.agent.engines.docker_images import have
@@ -52,6 +53,7 @@ class ContainerEngine:
         *,
         default_image: str = "",
         pull_policy: str = "missing",
+        network: str = "",
         rootless: bool = False,
         user: tuple[int, int] | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class ContainerEngine:
         self._owner = owner
         self._default_image = default_image
         self._pull_policy = pull_policy
+        self._network = network
         self._rootless = rootless
 
     async def start(self) -> None:
@@ -98,7 +101,7 @@ class ContainerEngine:
         place = Place(
             image=self.image(assignment),
             cwd=cwd,
-            network=network,
+            network=network or self._network,
             docker=assignment.docker,
             limits=_limits(assignment.resources),
             user=self._user,
@@ -274,7 +277,7 @@ def _has_foreign(path: str, uid: int) -> bool:
     return False
 
 
-async def connect(socket: str, owner: str, default_image: str, pull_policy: str) -> ContainerEngine | None:
+async def connect(socket: str, settings: AgentSettings) -> ContainerEngine | None:
     """The engine on the daemon behind a socket; None when no daemon answers there."""
     api = DockerApi(socket)
     if not await api.ping():
@@ -284,7 +287,14 @@ async def connect(socket: str, owner: str, default_image: str, pull_policy: str)
     except DockerError:
         return None
     rootless = any("rootless" in str(option) for option in options)
-    return ContainerEngine(api, owner, default_image=default_image, pull_policy=pull_policy, rootless=rootless)
+    return ContainerEngine(
+        api,
+        settings.name,
+        default_image=settings.docker_default_image,
+        pull_policy=settings.docker_pull_policy,
+        network=settings.docker_network,
+        rootless=rootless,
+    )
 
 
 def prefix(job_id: str) -> str:
