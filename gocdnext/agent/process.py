@@ -131,16 +131,27 @@ async def _end(process: subprocess.Popen[bytes], pidfd: int) -> None:
         pipe.close()
     with trio.CancelScope(shield=True, deadline=trio.current_time() + VANISH):
         # Nothing tells when a process that is not a child is gone.
-        while _group_lives(process.pid):  # noqa: ASYNC110
+        while group_lives(process.pid):  # noqa: ASYNC110
             await trio.sleep(0.005)
 
 
-def _group_lives(group: int) -> bool:
+def group_lives(group: int) -> bool:
+    """Whether a process of a group runs. The dead that nobody has buried yet do nothing any more: who was left to a
+    slow init, or to one that does not do it at all, holds nobody up."""
     try:
         os.killpg(group, 0)
     except OSError:
         return False
-    return True
+    return any(_runs_in(group, name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _runs_in(group: int, process: str) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+    except OSError:  # it is gone
+        return False
+    return int(its_group) == group and state not in {b"Z", b"X"}
 
 
 class _Ending:

@@ -22,6 +22,7 @@ from gocdnext.agent.engines import EngineError, open_engine
 from gocdnext.agent.engines.sandbox import SandboxEngine
 from gocdnext.agent.joblog import JobLog
 from gocdnext.agent.outbox import Outbox
+from gocdnext.agent.process import group_lives
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import JobAssignment, PluginSpec, ServiceSpec, TaskSpec
 from tests.agent.git_server import PASSWORD, USER, http_git_server, make_repository
@@ -175,6 +176,17 @@ async def test_nothing_outlives_the_task(tmp_path: Path) -> None:
         result = await it.run(script_job("setsid sleep 4343 & echo ran"))
         assert result.status == SUCCESS
         assert not _running("sleep\x004343")
+
+
+def test_the_dead_hold_nobody_up() -> None:
+    """The first process of a sandbox is left to the init of the machine, which may take its time to bury it."""
+    with subprocess.Popen(["true"], start_new_session=True) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # dead, and not buried
+        os.killpg(dead.pid, 0)
+        assert not group_lives(dead.pid)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as living:
+        assert group_lives(living.pid)
+        living.kill()
 
 
 def test_nothing_outlives_a_killed_agent(tmp_path: Path) -> None:
