@@ -304,8 +304,9 @@ async def test_an_engine_that_is_stopped_fails_its_job_and_the_agent_goes_on(
     second = dataclasses.replace(podman, socket_name="second.sock")
     if isinstance(podman, Docker):
         pytest.skip("there is one daemon only")
-    async with docker_rig(second, tmp_path) as it:
-        with serving(second) as service:
+    with contextlib.ExitStack() as first:
+        service = first.enter_context(serving(second))
+        async with docker_rig(second, tmp_path) as it:
             stream = await it.server.stream()
             stream.assign(container_job("echo ready; exec sleep 1000"))
             await stream.until_line("ready")
@@ -313,11 +314,12 @@ async def test_an_engine_that_is_stopped_fails_its_job_and_the_agent_goes_on(
             result = await stream.result()
             assert (result.status, result.exit_code) == (FAILED, -1)
             assert result.error.startswith(f"task 0: the container engine at {second.socket} does not answer")
-        result = await it.run(container_job("echo ran", "job-2"))
-        assert f"the container engine at {second.socket} does not answer" in result.error
-        with serving(second):
-            assert (await it.run(container_job("echo ran", "job-3"))).status == SUCCESS
-        assert len(it.server.streams) == 1
+            first.close()
+            result = await it.run(container_job("echo ran", "job-2"))
+            assert f"the container engine at {second.socket} does not answer" in result.error
+            with serving(second):
+                assert (await it.run(container_job("echo ran", "job-3"))).status == SUCCESS
+            assert len(it.server.streams) == 1
     podman.remove(*podman.containers())
 
 
@@ -349,7 +351,7 @@ async def test_what_a_killed_agent_left_is_removed_when_it_starts_again(podman: 
             assert (podman.containers(), podman.networks()) == ([], [])
             assert list(tmp_path.iterdir()) == []
         finally:
-            again.terminate()
+            again.kill()  # it could not end in peace: its server is in this very thread
             again.wait(PATIENCE)
 
 
@@ -466,7 +468,7 @@ async def test_auto_without_a_daemon_runs_on_the_host(tmp_path: Path) -> None:
             f"── the image {IMAGE} is not used: no container engine answers, tasks run on this machine"
         ]
         result = await it.run(container_job(":", "job-2", services=[ServiceSpec(name="db", image=IMAGE)]))
-        assert result.error.startswith("services: the shell engine cannot")
+        assert "engine cannot start services (db)" in result.error
 
 
 async def test_docker_without_a_daemon_does_not_start(tmp_path: Path) -> None:
