@@ -1,12 +1,17 @@
 -- Statements that change runs. Reading for people is in runs_read.sql.
 
--- name: next_counter
--- Allots a run number under the pipeline's row lock and says what the pipeline is now.
-UPDATE pipelines p
-SET last_counter = p.last_counter + 1
-FROM projects pr
-WHERE p.id = $1 AND pr.id = p.project_id
-RETURNING p.last_counter AS counter, p.definition_id, p.project_id, pr.slug AS project_slug, pr.notifications::text;
+-- name: lock_pipeline
+-- What the next run of a pipeline takes over, under the pipeline's row lock, which keeps its number.
+SELECT
+    p.definition_id,
+    p.project_id,
+    p.last_counter,
+    pr.slug AS project_slug,
+    pr.notifications::text AS notifications
+FROM pipelines p
+INNER JOIN projects pr ON pr.id = p.project_id
+WHERE p.id = $1
+FOR NO KEY UPDATE OF p;
 
 -- name: definition
 -- The text of one immutable definition; callers keep it.
@@ -14,17 +19,47 @@ SELECT definition::text FROM pipeline_definitions
 WHERE id = $1;
 
 -- name: insert_run
--- A whole run in one round trip, as its first dispatch pass left it: the run, its stages, jobs and gates, and word to
--- every server where something of it waits ($12).
-WITH run AS (
+-- A whole run in one round trip, as its first dispatch pass left it: the pipeline's next number if that is still $4 and
+-- its definition and (where $44 is given) its project's notifications are these; the run, its stages, jobs and gates, and
+-- word to every server where something of it waits ($12).
+WITH numbered AS (
+    UPDATE pipelines p
+    SET last_counter = $4
+    FROM projects pr
+    WHERE
+        p.id = $2
+        AND p.last_counter = $4 - 1
+        AND p.definition_id = $3
+        AND pr.id = p.project_id
+        AND ($44::text IS NULL OR pr.notifications = $44::text::jsonb)
+    RETURNING p.id
+),
+
+run AS (
     INSERT INTO runs (
         id, pipeline_id, definition_id, counter, cause, cause_detail, revisions, ref, triggered_by, has_services,
         service_names, notifications, upstream_run_id, created_at, status, queue_reason, started_at, finished_at
     )
-    VALUES (
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11::text::jsonb, $13, $14, $15, $16,
-        $17, $18
-    )
+    SELECT
+        $1,
+        numbered.id,
+        $3,
+        $4,
+        $5,
+        $6,
+        $7,
+        $8,
+        $9,
+        cardinality($10::text []) > 0,
+        $10,
+        $11::text::jsonb,
+        $13,
+        $14,
+        $15,
+        $16,
+        $17,
+        $18
+    FROM numbered
     RETURNING id, created_at
 ),
 
