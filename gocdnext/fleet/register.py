@@ -59,10 +59,12 @@ class Registration:
         _check(request)
         agent_id = await self._identify(request)
         self._registry.supersede(agent_id)
+        cancels = await trio_asyncio.trio_as_aio(self._runs.pending_cancels)(agent_id)
         await trio_asyncio.trio_as_aio(self._runs.reclaim)(agent_id)
         session = await self._bring_online(agent_id, request)
         self._registry.add(session)
-        for run_id, job_id in await trio_asyncio.trio_as_aio(self._runs.pending_cancels)(agent_id):
+        # They are over for the server; should the agent have kept them against the protocol, it is told.
+        for run_id, job_id in cancels:
             session.cancel(run_id, job_id, CANCEL_REASON)
         _log.info("agent registered", agent=request.agent_id, agent_id=str(agent_id), generation=session.generation)
         return pb.RegisterResponse(session_id=session.id, heartbeat_seconds=HEARTBEAT_SECONDS)

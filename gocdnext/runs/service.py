@@ -89,6 +89,22 @@ class GateAnswer:
     approvals_required: int
 
 
+def event_of(report: JobReport) -> events.Event:
+    """What a report is to the run: an end, or the loss of the agent's machine."""
+    if report.status == "disrupted":
+        reason = "the agent's machine was taken away before completion"
+        return events.AgentLost(report.job_id, report.agent_id, report.attempt, reason)
+    return events.JobReported(
+        report.job_id,
+        report.agent_id,
+        report.attempt,
+        report.status == "success",
+        report.exit_code,
+        _clean(report.error),
+        {key: _clean(value) for key, value in report.outputs.items()},
+    )
+
+
 class RunService:
     """All changes of runs. Trio side; every method may raise DatabaseUnavailableError."""
 
@@ -112,24 +128,9 @@ class RunService:
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
-        event: events.Event
-        if report.status == "disrupted":
-            event = events.AgentLost(
-                report.job_id, report.agent_id, report.attempt, "the agent's machine was taken away before completion"
-            )
-        else:
-            event = events.JobReported(
-                report.job_id,
-                report.agent_id,
-                report.attempt,
-                report.status == "success",
-                report.exit_code,
-                _clean(report.error),
-                {key: _clean(value) for key, value in report.outputs.items()},
-            )
         free = self._fleet.freed(report.agent_id, report.job_id)
         try:
-            return (await self._changes.apply(report.run_id, event, free=free)).changed
+            return (await self._changes.apply(report.run_id, event_of(report), free=free)).changed
         except NotFoundError:
             return False
 
@@ -177,13 +178,12 @@ class RunService:
         return Reasons(None, {}) if run is None else waiting.reasons(run, self._fleet.slots())
 
     async def reclaim(self, agent_id: UUID) -> None:
-        """An agent registered again: what it had been given is repeated or failed (protocol-agent 2.2, step 5).
+        """An agent registered again: what it had been given is repeated, cancelled or failed (spec-execution 14).
 
-        Jobs with a cancel stamp are left to it: the cancel is replayed (`pending_cancels`).
+        A job with a cancel stamp ends here too: the agent has nothing any more and would never report it.
         """
         for row in await self._db.fetch(_SQL.running_jobs_of_agent, agent_id):
-            if not row["cancel_requested"]:
-                await self._lost(row["run_id"], row["id"], agent_id, row["attempt"], "agent re-registered")
+            await self._lost(row["run_id"], row["id"], agent_id, row["attempt"], "agent re-registered")
 
     async def pending_cancels(self, agent_id: UUID) -> list[tuple[UUID, UUID]]:
         """(run id, job id) of the agent's running jobs that somebody cancelled."""

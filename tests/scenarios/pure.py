@@ -26,7 +26,7 @@ from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.events import Consequence, Voter
 from gocdnext.runs.expansion import expand, request_labels
 from gocdnext.runs.replay import replay
-from gocdnext.runs.service import _REFUSALS, JobReport
+from gocdnext.runs.service import _REFUSALS, JobReport, event_of
 from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Run
 from tests.scenarios.fleet import ScriptedFleet
 from tests.scenarios.world import World
@@ -95,20 +95,7 @@ class PureRuns:
         return CreatedRun(run.id, run.counter, stored.id)
 
     async def complete(self, report: JobReport) -> bool:
-        event: events.Event
-        if report.status == "disrupted":
-            event = events.AgentLost(report.job_id, report.agent_id, report.attempt, "the machine was taken away")
-        else:
-            event = events.JobReported(
-                report.job_id,
-                report.agent_id,
-                report.attempt,
-                report.status == "success",
-                report.exit_code,
-                report.error,
-                report.outputs,
-            )
-        return await self._change(report.run_id, event)
+        return await self._change(report.run_id, event_of(report))
 
     async def cancel_run(self, run_id: UUID) -> None:
         await self._change(run_id, events.RunCancelRequested())
@@ -126,7 +113,7 @@ class PureRuns:
         return await self.create(replay(self.runs[run_id], ""))
 
     async def reclaim(self, agent_id: UUID) -> None:
-        await self._lost((agent_id,), "agent re-registered", spare_cancelled=True)
+        await self._lost((agent_id,), "agent re-registered")
 
     async def reap(self) -> None:
         held = {job.agent_id for run in self.runs.values() for job in run.jobs if job.status == RUNNING}
@@ -187,12 +174,11 @@ class PureRuns:
     def _run_of(self, job_id: UUID) -> UUID:
         return next(run.id for run in self.runs.values() if run.job(job_id) is not None)
 
-    async def _lost(self, agents: Iterable[UUID], reason: str, *, spare_cancelled: bool = False) -> None:
+    async def _lost(self, agents: Iterable[UUID], reason: str) -> None:
         wanted = set(agents)
         for run in list(self.runs.values()):
             for job in run.jobs:
-                spared = spare_cancelled and job.cancel_requested_at is not None
-                if job.status == RUNNING and job.agent_id in wanted and not spared:
+                if job.status == RUNNING and job.agent_id in wanted:
                     event = events.AgentLost(job.id, job.agent_id, job.attempt, f"{reason} before completion")
                     await self._change(run.id, event)
 

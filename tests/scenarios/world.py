@@ -33,6 +33,7 @@ from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+from tests.scenarios.invariants import check
 
 _SQL = queries.load("runs")
 SLUG = "scenario"
@@ -165,20 +166,24 @@ class World:
         if "expect" in step:
             await self.expect(step["expect"])
             return
-        actions = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
-        action = actions[step["do"]]
         refusal = step.get("expect_error") or (step["expect_http"] if step.get("expect_http", 200) >= 400 else None)
-        refused = None
-        try:
-            await action(step)
-        except DomainError as error:
-            refused = str(error)
+        refused = await self.attempt(step)
         if refusal is None:
             assert refused is None, f"{step}: refused with {refused}"
         else:
             assert refused is not None, f"{step}: should have been refused"
             assert isinstance(refusal, int) or refusal in refused
+
+    async def attempt(self, step: Mapping[str, Any]) -> str | None:
+        """Does what a step says and settles; the text of a refusal."""
+        actions = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
+        refused = None
+        try:
+            await actions[step["do"]](step)
+        except DomainError as error:
+            refused = str(error)
         await self.settle()
+        return refused
 
     async def do_apply(self, step: Mapping[str, Any]) -> None:
         files = tuple(
@@ -283,6 +288,14 @@ class World:
         run_name, _, label = name.partition("/")
         run = await self.run(run_name)
         return run, next(job for job in run.jobs if job.label == label)
+
+    async def check(self) -> None:
+        """The invariants of all runs, and what has no slot or lane of its own twice."""
+        for name in await self.run_names():
+            check(await self.run(name))
+        held = [job_id for agent in self.fleet.agents.values() for job_id in agent.jobs]
+        assert len(held) == len(set(held)), "no job is with two agents"
+        assert all(len(agent.jobs) <= agent.capacity for agent in self.fleet.agents.values())
 
     async def expect(self, expected: Mapping[str, Any]) -> None:
         """Compares what is listed, and only that."""
