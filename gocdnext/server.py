@@ -166,7 +166,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         registry,
         LogIngest(db, hub, metrics),
         metrics,
-        room,
+        blobs=room,
         registration_token=registration_token,
         clock=utc_now,
         new_id=uuid4,
