@@ -98,4 +98,7 @@ async def of_run(db: Database, run_id: UUID) -> list[asyncpg.Record]:
 
 def distinct(paths: Iterable[str]) -> list[str]:
     """The paths without those that differ in slashes at the end only; the first spelling stays."""
-    return list({path.rstrip("/"): path for path in reversed(list(paths))}.values())[::-1]
+    found: dict[str, str] = {}
+    for path in paths:
+        found.setdefault(path.rstrip("/"), path)
+    return list(found.values())

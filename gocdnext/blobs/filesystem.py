@@ -32,7 +32,7 @@ READ_PIECE = 1024 * 1024
 THREADS = 8
 """File operations at a time: a slow disk holds up blobs, not the rest of the server."""
 PAGE = 1000
-_RENAME_ATTEMPTS = 3
+_RENAME_ATTEMPTS = 50
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -194,14 +194,14 @@ class _Upload:
     def keep(self, target: Path, root: Path) -> Stored:
         """On the disk first, then under its name, then the name on the disk."""
         os.fsync(self._descriptor)
-        for attempt in range(_RENAME_ATTEMPTS):
-            _make_folders(target.parent, root)
+        for attempts_left in reversed(range(_RENAME_ATTEMPTS)):
             try:
+                _make_folders(target.parent, root)
                 self._path.rename(target)
                 break
             except FileNotFoundError:
-                # Somebody removed the folder because its last blob was deleted just now.
-                if attempt == _RENAME_ATTEMPTS - 1:
+                # A folder went just now, because its last blob was deleted.
+                if not attempts_left:
                     raise
         sync_directory(target.parent)
         self._close()

@@ -47,7 +47,7 @@ async def artifact(
     age: timedelta = MONTH,
 ) -> str:
     """A row and its blob; the blob's key."""
-    key = f"run/{run.run_id}/job/{run.job_ids[0]}/{path}"
+    key = f"run/{run.run_id}/job/{run.job_ids[0]}/{path.replace(' ', '-')}"
     await room.store.put(key, pieces())
     await db.execute(
         "INSERT INTO artifacts (id, run_id, job_run_id, path, storage_key, status, size_bytes, content_sha256,"
@@ -66,7 +66,7 @@ async def artifact(
 
 async def cache(db: Database, room: Blobs, run: Seeded, key: str, *, read: timedelta, status: str = "ready") -> str:
     """The same for a cache that was last read so long ago."""
-    storage_key = f"cache/p/{key}"
+    storage_key = f"cache/p/{key.replace(' ', '-')}"
     await room.store.put(storage_key, pieces())
     await db.execute(
         "INSERT INTO caches (id, project_id, key, storage_key, status, job_run_id, size_bytes, content_sha256,"
