@@ -50,7 +50,7 @@ def list_(target: Target, run: str) -> None:
 @artifacts.command()
 @target_options
 @run_argument
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.argument("paths", metavar="[PATH]", nargs=-1)
 @click.option("--job", metavar="NAME", help="Only artifacts of this job.")
 @click.option(
     "-o",

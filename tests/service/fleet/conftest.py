@@ -122,6 +122,7 @@ class Fleet:
 
     def __init__(self, db: Database, blobs: Blobs) -> None:
         self.db = db
+        self.blobs = blobs
         self.clock = Clock()
         self.metrics = Counted()
         self.runs = ScriptedRuns(db)
