@@ -88,6 +88,7 @@ async def _through(server: Server) -> tuple[float, float, float]:
                 await stream.send_message(pb.AgentMessage(result=result))
                 downloads = (await _assignment(stream)).artifact_downloads
                 down = max([await _transfer("get", download.get_url) for download in downloads])
+            await stream.cancel()
             return up, down, (highest[0] - before) / 1e6
 
 
