@@ -7,7 +7,14 @@ SELECT EXISTS (SELECT FROM job_runs WHERE id = $1 AND run_id = $2);
 -- name: open_artifacts
 -- Pending rows for the paths of an attempt, one each; a repeated request gets the row that is pending already.
 -- Nothing for an attempt that is not running on this agent any more, and no row for a path that was delivered.
-WITH job AS (
+WITH run AS MATERIALIZED (
+    -- First, as everywhere: the lock that the new rows take on it anyway.
+    SELECT r.id, r.definition_id FROM runs r
+    WHERE r.id = $2
+    FOR KEY SHARE
+),
+
+job AS (
     SELECT
         j.id,
         j.run_id,
@@ -16,10 +23,10 @@ WITH job AS (
                 d.definition, '$.jobs[*] ? (@.name == $name)', jsonb_build_object('name', j.name)
             ) #>> '{artifacts,expire_in_seconds}'
         )::bigint AS expire_in
-    FROM job_runs j
-    INNER JOIN runs r ON r.id = j.run_id
-    INNER JOIN pipeline_definitions d ON d.id = r.definition_id
-    WHERE j.id = $1 AND j.run_id = $2 AND j.agent_id = $3 AND j.attempt = $4 AND j.status = 'running'
+    FROM run
+    INNER JOIN job_runs j ON j.run_id = run.id
+    INNER JOIN pipeline_definitions d ON d.id = run.definition_id
+    WHERE j.id = $1 AND j.agent_id = $3 AND j.attempt = $4 AND j.status = 'running'
     -- A repeat of the job waits for this, or this for it: no row of an old attempt stays behind.
     FOR SHARE OF j
 )

@@ -109,6 +109,26 @@ async def test_more_than_the_limit(plant: Plant, announced: bool) -> None:
     assert plant.files() == []
 
 
+async def test_a_client_that_asks_before_it_sends(plant: Plant) -> None:
+    """curl does: it waits for `100 Continue`, and sends nothing to a server that refuses."""
+    where = plant.http.base_url
+    assert where.port is not None
+    async with ticket(plant) as (one, _, _):
+        for path, answers in (
+            (one.put_url.removeprefix(BASE), (b"HTTP/1.1 100", b"HTTP/1.1 204")),
+            ("/artifacts/a.PUT.1.b", (b"HTTP/1.1 100", b"HTTP/1.1 401")),
+        ):
+            stream = await trio.open_tcp_stream(where.host, where.port)
+            head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+            with trio.fail_after(10):
+                await stream.send_all(head.encode())
+                assert (await stream.receive_some()).startswith(answers[0])
+                await stream.send_all(b"12345")
+                assert (await stream.receive_some()).startswith(answers[1])
+                await stream.aclose()
+        assert (plant.root / one.storage_key).read_bytes() == b"12345"
+
+
 async def test_a_client_that_leaves_in_the_middle(plant: Plant) -> None:
     for length in (b"Content-Length: 1000", b"Transfer-Encoding: chunked"):
         async with ticket(plant) as (one, client, assigned):
