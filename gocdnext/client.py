@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import orjson
@@ -33,6 +33,8 @@ MAX_IDLE_STREAMS = 30
 MAX_EVENT = 16 * 1024 * 1024
 """Most bytes of one line of a stream; more is not one of ours."""
 MAX_ERROR_TEXT = 2000
+PIECE = 1024 * 1024
+"""Bytes of a download at a time."""
 
 
 class ClientError(Exception):
@@ -102,6 +104,20 @@ class Run(TypedDict, total=False):
     triggered_by: str
     stages: list[Stage]
     revisions: dict[str, dict[str, str]]
+
+
+class Artifact(TypedDict, total=False):
+    """One artifact of a run (3.6). The link is there when it is `ready`."""
+
+    id: str
+    job_name: str
+    path: str
+    status: str
+    size_bytes: int
+    content_sha256: str
+    created_at: str
+    expires_at: str
+    download_url: str
 
 
 class RunPage(TypedDict):
@@ -196,6 +212,26 @@ class Client:
     def cancel_run(self, run_id: str) -> None:
         """POST /api/v1/runs/{id}/cancel (3.9)."""
         self._post(f"/api/v1/runs/{run_id}/cancel", None)
+
+    def artifacts(self, run_id: str) -> list[Artifact]:
+        """GET /api/v1/runs/{id}/artifacts (3.6)."""
+        request = self._http.build_request("GET", f"/api/v1/runs/{run_id}/artifacts")
+        return cast("list[Artifact]", self._document(self._again(request), list))
+
+    def download(self, url: str) -> Iterator[bytes]:
+        """The bytes behind a signed link (9), which may lead to another server: the token is not sent along."""
+        parts = urlsplit(url)
+        timeout = httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT)
+        try:
+            with httpx.stream("GET", url, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._refusal(response)
+                yield from response.iter_bytes(PIECE)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            # Without the path: it is a credential.
+            where = f"{parts.scheme}://{parts.netloc}"
+            raise CannotReachError(f"cannot reach {where}: {str(error) or type(error).__name__}") from error
 
     def agents(self) -> dict[str, Any]:
         """GET /api/v1/agents (8.2)."""
@@ -307,16 +343,20 @@ class Client:
         return CannotReachError(f"cannot reach {self.base_url}: {reason}")
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
-        """The object in a good answer; an empty body counts as an empty object."""
+        """The object in a good answer."""
+        return cast("dict[str, Any]", self._document(response, dict))
+
+    def _document(self, response: httpx.Response, kind: type[dict[str, Any] | list[Any]]) -> object:
+        """The object or list in a good answer; an empty body counts as an empty one."""
         if not response.is_success:
             raise self._refusal(response)
         if not response.content:
-            return {}
+            return kind()
         try:
             document = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             document = None
-        if not isinstance(document, dict):
+        if not isinstance(document, kind):
             raise ApiError(
                 response.status_code, f"the answer of {self.base_url} is not JSON; is this a gocdnext server?"
             )

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import hexdigits
 from typing import Final
 
 from gocdnext.durations import go_duration
@@ -78,6 +79,40 @@ VARIABLES: Final = (
         "The address people and providers reach this server by; used in links.",
     ),
     Variable(
+        "GOCDNEXT_ARTIFACTS_FS_ROOT",
+        "path",
+        "",
+        "Where artifacts and caches are kept. Empty: `artifacts` in the state directory. Several servers share one.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_PUBLIC_BASE",
+        "url",
+        "",
+        "The address agents reach this server's HTTP port by, used in the links to artifacts and caches. Empty: "
+        "`GOCDNEXT_PUBLIC_BASE`, else the address HTTP is served on, with `localhost` for every address.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_SIGN_KEY",
+        "secret",
+        "",
+        "At least 32 hexadecimal digits that sign those links; several servers need the same. Empty: the random key in "
+        "the state directory.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_MAX_BODY_MB",
+        "number",
+        "2048",
+        "The largest artifact or cache that is taken, in MiB; 0 is any size.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_MIN_FREE_MB",
+        "number",
+        "1024",
+        "Uploads are refused (507) when they would leave less than this free on the disk of the artifacts, in MiB: the "
+        "database needs room too. 0 is no such limit.",
+    ),
+    Variable("GOCDNEXT_CACHE_TTL_DAYS", "number", "30", "Days that a cache is kept which no job reads; 0 is for ever."),
+    Variable(
         "GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT",
         "duration",
         "168h",
@@ -109,6 +144,16 @@ class Settings:
     auth_enabled: bool
     agent_registration_token: str | None
     public_base: str
+    artifacts_root: Path
+    artifacts_base: str
+    """Where agents reach the HTTP port, as it was said; empty when nobody said it."""
+    artifacts_key: bytes | None
+    artifacts_max_bytes: int
+    """0 = any size."""
+    artifacts_min_free: int
+    """Bytes that uploads leave free; 0 = none."""
+    cache_days: int
+    """Days that a cache is kept which nobody reads; 0 = for ever."""
     approval_timeout: int | None
     """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
@@ -118,8 +163,10 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
     """The settings that `environ` describes; an empty variable counts as unset. Raises ConfigError."""
     read = _Reader(environ)
     http_addr = read.address("GOCDNEXT_HTTP_ADDR")
+    state_dir = state_dir or _state_dir(read, environ)
+    artifacts_root = read.text("GOCDNEXT_ARTIFACTS_FS_ROOT")
     return Settings(
-        state_dir=state_dir or _state_dir(read, environ),
+        state_dir=state_dir,
         http_addr=http_addr,
         grpc_addr=read.address("GOCDNEXT_GRPC_ADDR"),
         database_url=read.text("GOCDNEXT_DATABASE_URL") or None,
@@ -128,7 +175,13 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         log_level=read.text("GOCDNEXT_LOG_LEVEL").lower(),
         auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
         agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
-        public_base=read.text("GOCDNEXT_PUBLIC_BASE").rstrip("/"),
+        public_base=read.base("GOCDNEXT_PUBLIC_BASE"),
+        artifacts_root=Path(artifacts_root) if artifacts_root else state_dir / "artifacts",
+        artifacts_base=read.base("GOCDNEXT_ARTIFACTS_PUBLIC_BASE") or read.base("GOCDNEXT_PUBLIC_BASE"),
+        artifacts_key=read.key("GOCDNEXT_ARTIFACTS_SIGN_KEY"),
+        artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
+        artifacts_min_free=read.number("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", 0, 100_000_000) * 2**20,
+        cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
     )
@@ -163,6 +216,18 @@ class _Reader:
         if not value.isascii() or not value.isdigit() or not low <= int(value[:9]) <= high:
             raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
         return int(value)
+
+    def base(self, name: str) -> str:
+        return self.text(name).rstrip("/")
+
+    def key(self, name: str) -> bytes | None:
+        value = self.text(name)
+        if not value:
+            return None
+        # The value is a secret: the message does not repeat it.
+        if len(value) < 32 or len(value) % 2 or not set(value) <= set(hexdigits):
+            raise ConfigError(f"{name}: expected at least 32 hexadecimal digits, for example of `openssl rand -hex 32`")
+        return bytes.fromhex(value)
 
     def switch(self, name: str, *, unset: bool) -> bool:
         value = self.text(name).lower()

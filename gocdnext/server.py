@@ -14,6 +14,7 @@ import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,6 +27,7 @@ import trio_asyncio
 from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import Services, utc_now
+from gocdnext.blobs.room import open_blobs
 from gocdnext.config import Settings, format_address
 from gocdnext.db import cluster, listener, migrate, queries, statedir
 from gocdnext.db.errors import DatabaseStartError
@@ -34,6 +36,7 @@ from gocdnext.db.statedir import StateDir
 from gocdnext.errors import DomainError
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
+from gocdnext.fleet.tickets import addressed
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
@@ -41,7 +44,7 @@ from gocdnext.metrics import Metrics
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
-from gocdnext.sweepers import gates, partitions, reaper
+from gocdnext.sweepers import blobs, gates, partitions, reaper
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -119,6 +122,8 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(reaper.run, rooms.runs)
                 services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
+                cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
+                services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -145,7 +150,12 @@ class _Rooms:
 def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Scheduler) -> _Rooms:
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
-    registry = Registry(scheduler.wake_all, scheduler.slot_free)
+    room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
+    registry = Registry(
+        scheduler.wake_all,
+        scheduler.slot_free,
+        lambda assignment: addressed(assignment, room.links, utc_now()),
+    )
     metrics = Metrics(registry.slots)
     hub = LogHub()
     runs = RunService(db, registry, _Observer(scheduler, metrics, hub), clock=utc_now, new_id=uuid4)
@@ -156,13 +166,21 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         registry,
         LogIngest(db, hub, metrics),
         metrics,
+        blobs=room,
         registration_token=registration_token,
         clock=utc_now,
         new_id=uuid4,
     )
     operator_token = state.ensure_key("operator-token").hex() if settings.auth_enabled else None
     api = Services(
-        db=db, runs=runs, hub=hub, settings=settings, metrics=metrics, shutdown=shutdown, operator_token=operator_token
+        db=db,
+        runs=runs,
+        hub=hub,
+        settings=settings,
+        metrics=metrics,
+        blobs=room,
+        shutdown=shutdown,
+        operator_token=operator_token,
     )
     return _Rooms(runs, registry, agents, api, shutdown, registration_token)
 

@@ -13,6 +13,7 @@ import trio
 from gocdnext.projects.figures import Figures
 
 if TYPE_CHECKING:
+    from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
     from gocdnext.logs.hub import LogHub
@@ -34,6 +35,7 @@ class Services:
     hub: LogHub
     settings: Settings
     metrics: Metrics
+    blobs: Blobs
     shutdown: trio.Event
     operator_token: str | None = None
     """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""

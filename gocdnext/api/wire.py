@@ -346,6 +346,22 @@ class GateAnswer(Wire):
     approvals_required: int
 
 
+class Artifact(Wire):
+    """One artifact of a run (3.6); the link is there when there is something behind it."""
+
+    id: Id
+    job_run_id: Id
+    job_name: str
+    path: str
+    status: str
+    size_bytes: int
+    content_sha256: str
+    created_at: Time
+    expires_at: Time | None = None
+    download_url: str | None = None
+    download_url_expires_at: Time | None = None
+
+
 # Pipelines (5)
 
 

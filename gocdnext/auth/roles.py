@@ -25,6 +25,9 @@ MINIMUM = MappingProxyType(
         "GET /version": Role.PUBLIC,
         "GET /metrics": Role.PUBLIC,
         "GET /api/v1/schema/pipeline.json": Role.PUBLIC,
+        # The token is the credential: one blob, one verb, for minutes.
+        "GET /artifacts/<token>": Role.PUBLIC,
+        "PUT /artifacts/<token>": Role.PUBLIC,
         "GET /api/v1/projects": Role.VIEWER,
         "GET /api/v1/projects/<slug>": Role.VIEWER,
         "POST /api/v1/projects/apply": Role.MAINTAINER,
@@ -32,6 +35,7 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/runs/<run_id>": Role.VIEWER,
         "GET /api/v1/runs/<run_id>/logs/stream": Role.VIEWER,
         "GET /api/v1/runs/<run_id>/jobs/<job_id>/log.txt": Role.VIEWER,
+        "GET /api/v1/runs/<run_id>/artifacts": Role.VIEWER,
         "POST /api/v1/runs/<run_id>/cancel": Role.MAINTAINER,
         "POST /api/v1/runs/<run_id>/rerun": Role.MAINTAINER,
         "POST /api/v1/job_runs/<job_id>/cancel": Role.MAINTAINER,

@@ -36,6 +36,7 @@ COMMANDS = {
     "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),
+    "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),
     "logs": Entry("logs", "logs", "Print the log of a run, or follow it."),
     "cancel": Entry("runs", "cancel", "Cancel a run."),
     "doctor": Entry("doctor", "doctor", "Check that this machine and the server are in order."),

@@ -7,12 +7,15 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import grpclib.server
 import structlog
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from gocdnext.blobs import artifacts
+from gocdnext.blobs.store import BlobStore
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.fleet.ports import FleetMetrics, Runs
@@ -40,10 +43,12 @@ class Conversations:
         registry: Registry,
         ingest: LogIngest,
         metrics: FleetMetrics,
+        store: BlobStore,
         *,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
+        self._confirm = partial(artifacts.confirm, db, store)
         self._runs = runs
         self._registry = registry
         self._ingest = ingest
@@ -62,7 +67,13 @@ class Conversations:
         buffer = messages_of(stream)
         log = self._ingest.writer(session.agent_id)
         receiver = Receiver(
-            session, log, self._runs, self._metrics, clock=self._clock, finished=self._registry.finished
+            session,
+            log,
+            self._runs,
+            self._metrics,
+            confirm=self._confirm,
+            clock=self._clock,
+            finished=self._registry.finished,
         )
         receiving, drained = asyncio.create_task(receiver.run(buffer)), False
         writing = asyncio.create_task(log.run())

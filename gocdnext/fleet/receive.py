@@ -9,9 +9,10 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 import tenacity
@@ -21,6 +22,7 @@ from google.protobuf.message import DecodeError
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.blobs.artifacts import Attempt, Claimed
 from gocdnext.db.pool import DatabaseUnavailableError
 from gocdnext.fleet import frames
 from gocdnext.fleet.ports import FleetMetrics, Runs
@@ -38,6 +40,9 @@ COMPLETE_SECONDS = 5.0
 MAX_OUTPUTS = 64
 MAX_OUTPUT_BYTES = 64 * 1024
 
+Confirm = Callable[[Attempt, Sequence[Claimed]], Awaitable[list[Claimed]]]
+"""`blobs.artifacts.confirm`: what of a result's artifacts is not as it says. A trio function."""
+
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9_-]*")
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +57,7 @@ class Receiver:
         runs: Runs,
         metrics: FleetMetrics,
         *,
+        confirm: Confirm,
         clock: Callable[[], datetime],
         finished: Callable[[Session, Held], None],
     ) -> None:
@@ -59,6 +65,7 @@ class Receiver:
         self._log = log
         self._runs = runs
         self._metrics = metrics
+        self._confirm = confirm
         self._clock = clock
         self._finished = finished
         self._ignored: Counter[str] = Counter()
@@ -117,6 +124,7 @@ class Receiver:
             return
         # The barrier: whoever sees the job finished sees all its lines.
         await self._log.flush()
+        undelivered = "" if status == frames.DISRUPTED else await self._undelivered(held, result)
         report = self._validated(
             JobReport(
                 run_id=held.target.run_id,
@@ -128,39 +136,61 @@ class Receiver:
                 error=result.error,
                 outputs=dict(result.outputs),
             ),
-            result,
+            undelivered,
         )
         if self._session.superseded:
             return
         await self._complete(held, report)
 
-    def _validated(self, report: JobReport, result: pb.JobResult) -> JobReport:
+    async def _undelivered(self, held: Held, result: pb.JobResult) -> str:
+        """Makes the result's artifacts ready; what is wrong with them, or nothing (protocol-agent 2.6, step 4)."""
+        claimed = [Claimed(ref.path, ref.storage_key, ref.size, ref.content_sha256) for ref in result.artifacts]
+        if not claimed:
+            return ""
+        wrong: list[Claimed] = []
+
+        async def confirm() -> None:
+            target = held.target
+            attempt = Attempt(target.run_id, target.job_id, self._session.agent_id, target.attempt)
+            wrong[:] = await self._confirm(attempt, claimed)
+
+        await self._persistently(confirm)
+        if not wrong:
+            return ""
+        self._metrics.result_invalid("artifacts")
+        return f"artifact reconciliation: {wrong[0].path[:256]!r} is not in the store as it was reported"
+
+    def _validated(self, report: JobReport, undelivered: str) -> JobReport:
         """Steps 4 and 5 of protocol-agent 2.6: a success with bad artifacts or outputs is a failure."""
-        problem = ""
-        if result.artifacts:
-            # Nothing was ever uploaded: this server hands out no upload tickets yet.
-            self._metrics.result_invalid("artifacts")
-            problem = f"artifact {result.artifacts[0].path[:256]!r} is not in the store"
-        elif report.status == state.SUCCESS and (problem := _outputs_problem(report.outputs)):
+        problem = undelivered
+        if not problem and report.status == state.SUCCESS and (problem := _outputs_problem(report.outputs)):
             self._metrics.result_invalid("outputs")
         if not problem or report.status != state.SUCCESS:
             return report
         return replace(report, status=state.FAILED, error=report.error or problem, outputs={})
 
     async def _complete(self, held: Held, report: JobReport) -> None:
+        await self._persistently(partial(self._complete_once, report))
+        self._finished(self._session, held)
+
+    async def _persistently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does the trio function `work`, in tries of COMPLETE_SECONDS, until the database has taken it."""
+
+        async def once() -> None:
+            with trio.fail_after(COMPLETE_SECONDS):
+                await work()
+
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((DatabaseUnavailableError, trio.TooSlowError)),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5.0),
             sleep=asyncio.sleep,
         ):
             with attempt:
-                await trio_asyncio.trio_as_aio(self._complete_once)(report)
-        self._finished(self._session, held)
+                await trio_asyncio.trio_as_aio(once)()
 
     async def _complete_once(self, report: JobReport) -> None:
-        with trio.fail_after(COMPLETE_SECONDS):
-            if not await self._runs.complete(report):
-                _log.info("result was late or repeated", job_id=str(report.job_id), attempt=report.attempt)
+        if not await self._runs.complete(report):
+            _log.info("result was late or repeated", job_id=str(report.job_id), attempt=report.attempt)
 
 
 def _pong(now: datetime) -> pb.ServerMessage:

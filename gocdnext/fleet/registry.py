@@ -19,12 +19,19 @@ from gocdnext.runs.ports import Slot
 class Registry:
     """At most one live session per agent.
 
-    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over.
+    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over; `address` adds the
+    links of what is to be fetched to an assignment, which last from the moment it is sent.
     """
 
-    def __init__(self, on_ready: Callable[[], None], on_slot_free: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_ready: Callable[[], None],
+        on_slot_free: Callable[[], None],
+        address: Callable[[Assignment], Assignment] | None = None,
+    ) -> None:
         self._on_ready = on_ready
         self._on_slot_free = on_slot_free
+        self._address = address
         self._by_id: dict[str, Session] = {}
         self._by_agent: dict[UUID, Session] = {}
 
@@ -45,6 +52,8 @@ class Registry:
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Records and sends an assignment; False when the session is gone, full, draining, disabled or stuck."""
         session = self._by_id.get(session_id)
+        if self._address is not None and assignment.downloads:
+            assignment = self._address(assignment)
         return session is not None and session.assign(assignment)
 
     def cancel(self, agent_id: UUID, run_id: UUID, job_id: UUID, reason: str) -> bool:

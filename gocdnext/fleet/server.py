@@ -12,6 +12,7 @@ import trio_asyncio
 from grpclib.config import Configuration
 from grpclib.const import Status
 
+from gocdnext.blobs.room import Blobs
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.fleet.conversation import Conversations
@@ -19,6 +20,7 @@ from gocdnext.fleet.ports import FleetMetrics, Runs
 from gocdnext.fleet.register import Registration
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.service import AgentService
+from gocdnext.fleet.tickets import Tickets
 from gocdnext.fleet.wire import BoundedServer
 from gocdnext.logs.ingest import LogIngest
 
@@ -48,6 +50,7 @@ class AgentServer:
         ingest: LogIngest,
         metrics: FleetMetrics,
         *,
+        blobs: Blobs,
         registration_token: str | None,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
@@ -55,11 +58,12 @@ class AgentServer:
         self._db = db
         self._registry = registry
         self._clock = clock
-        self._conversations = Conversations(db, runs, registry, ingest, metrics, clock=clock)
+        self._conversations = Conversations(db, runs, registry, ingest, metrics, blobs.store, clock=clock)
         registration = Registration(
             db, runs, registry, registration_token=registration_token, clock=clock, new_id=new_id
         )
-        self._service = AgentService(registration, self._conversations, registry, metrics)
+        tickets = Tickets(db, registry, blobs.links, clock=clock, new_id=new_id)
+        self._service = AgentService(registration, self._conversations, tickets, registry, metrics)
 
     async def run(self, host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled, then ends every stream with UNAVAILABLE. The started value is the bound port.

@@ -10,6 +10,7 @@ from gocdnext.pipeline import model
 from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_environment, deploy_reference
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
+from gocdnext.runs.fetching import Download, FetchError, downloads
 from gocdnext.runs.state import SUCCESS, Job, Revision, Run
 
 
@@ -43,6 +44,7 @@ class Assignment:
     """The plugin's settings after substitution."""
     checkouts: tuple[Checkout, ...] = ()
     masks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
     service_generation: int = 0
 
 
@@ -51,11 +53,8 @@ def build(run: Run, job: Job) -> Assignment:
     definition = run.definition_of(job)
     if definition is None:
         raise AssignmentError(f"job {job.name} is not in the definition this run was made from")
-    if definition.needs_artifacts:
-        # Nothing can be ready: this server hands out no upload tickets yet.
-        wanted = definition.needs_artifacts[0].from_job
-        raise AssignmentError(f"artifact deps: no artifact of {wanted} is ready")
     try:
+        fetched = downloads(run, definition)
         made = build_environment(
             definition,
             _facts(run),
@@ -63,7 +62,7 @@ def build(run: Run, job: Job) -> Assignment:
             matrix_key=job.matrix_key,
             needs=_needed(run, definition),
         )
-    except SubstitutionError as error:
+    except (SubstitutionError, FetchError) as error:
         raise AssignmentError(str(error)) from error
     return Assignment(
         run_id=run.id,
@@ -75,6 +74,7 @@ def build(run: Run, job: Job) -> Assignment:
         settings=made.settings,
         checkouts=_checkouts(run),
         masks=made.masks,
+        downloads=fetched,
         service_generation=run.service_generation,
     )
 

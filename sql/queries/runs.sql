@@ -247,7 +247,21 @@ SELECT
                 AND gp.counter > r.counter
                 AND (d.supersede = 'pipeline' OR gp.ref = r.ref)
         )
-    END AS passed_by_newer
+    END AS passed_by_newer,
+    CASE
+        WHEN d.fetches THEN (
+            SELECT jsonb_agg(
+                jsonb_build_array(
+                    j.name, a.path, a.storage_key, a.content_sha256, CASE WHEN a.run_id = r.id THEN '' ELSE ap.name END
+                ) ORDER BY j.name, j.matrix_key, a.path
+            )
+            FROM artifacts a
+            INNER JOIN job_runs j ON j.id = a.job_run_id
+            INNER JOIN runs ar ON ar.id = a.run_id
+            INNER JOIN pipelines ap ON ap.id = ar.pipeline_id
+            WHERE a.status = 'ready' AND a.run_id IN (r.id, (r.cause_detail ->> 'upstream_run_id')::uuid)
+        )
+    END AS artifacts
 FROM runs r
 INNER JOIN pipelines p ON p.id = r.pipeline_id
 INNER JOIN projects pr ON pr.id = p.project_id
@@ -256,7 +270,7 @@ WHERE r.id = $1;
 
 -- name: save_run
 -- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and
--- jobs; lines of discarded attempts go.
+-- jobs; lines and artifacts of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
@@ -315,13 +329,20 @@ lines AS (
     DELETE FROM log_lines
     WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
+),
+
+delivered AS (
+    DELETE FROM artifacts
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
 )
 
 SELECT
     (SELECT count(*) FROM run) AS runs,
     (SELECT count(*) FROM stages) AS stages,
     (SELECT count(*) FROM jobs) AS jobs,
-    (SELECT count(*) FROM lines) AS lines;
+    (SELECT count(*) FROM lines) AS lines,
+    (SELECT count(*) FROM delivered) AS delivered;
 
 -- name: save_gates
 -- Decisions and clocks of gates that changed.

@@ -28,6 +28,7 @@ from gocdnext.metrics import Metrics
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
+from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 
 TOKEN = "operator-token-for-tests"
@@ -147,6 +148,7 @@ async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **con
             hub=world.hub,
             settings=replace(settings, auth_enabled=auth),
             metrics=world.metrics,
+            blobs=blobs_in(tmp_path, db),
             shutdown=world.shutdown,
             operator_token=TOKEN if auth else None,
             clock=world.clock,

@@ -35,6 +35,8 @@ from gocdnext.proto import agent_pb2 as pb
 from gocdnext.proto.agent_grpc import AgentServiceStub
 from gocdnext.runs.assignment import Assignment
 from gocdnext.runs.service import JobReport
+from tests.bench.stack import scratch
+from tests.blob_room import blobs_in
 from tests.postgres_fixture import running_server
 from tests.service.logs.seed import Seeded, running_run
 
@@ -79,11 +81,11 @@ class NoMetrics:
 
 def figures(lines: int = LINES) -> list[Figure]:
     """The figures of this file: (name, value, unit, goal)."""
-    with running_server() as postgres:
-        return trio.run(_measure, postgres.migrated_database(), lines)
+    with running_server() as postgres, scratch() as folder:
+        return trio.run(_measure, postgres.migrated_database(), lines, folder)
 
 
-async def _measure(dsn: str, lines: int) -> list[Figure]:
+async def _measure(dsn: str, lines: int, folder: Path) -> list[Figure]:
     async with trio_asyncio.open_loop(), open_pool({"dsn": dsn}, size=8) as db, trio.open_nursery() as nursery:
         await partitions.ensure(db, datetime.now(UTC))
         hub, shutdown, ready = LogHub(), trio.Event(), trio.Event()
@@ -94,6 +96,7 @@ async def _measure(dsn: str, lines: int) -> list[Figure]:
             registry,
             LogIngest(db, hub, NoMetrics()),
             NoMetrics(),
+            blobs=blobs_in(folder, db),
             registration_token=TOKEN,
             clock=lambda: datetime.now(UTC),
             new_id=uuid4,

@@ -24,7 +24,8 @@ HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for ro
 PURE = (
     "durations", "pipeline", "importers", "local/plan.py", "local/envfile.py",
     *(f"runs/{name}.py" for name in (
-        "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "gates", "governance",
+        "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "fetching", "gates",
+        "governance",
         "planning", "ports", "rerun", "state", "transitions", "waiting",
     )),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,6 +22,7 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from gocdnext.blobs.room import Blobs
 from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
@@ -31,6 +33,7 @@ from gocdnext.proto import agent_pb2 as pb
 from gocdnext.proto.agent_grpc import AgentServiceStub
 from gocdnext.runs.assignment import Assignment
 from gocdnext.runs.service import JobReport
+from tests.blob_room import blobs_in
 from tests.service.logs.conftest import db as database_fixture
 from tests.service.logs.seed import Seeded, running_run
 
@@ -117,8 +120,9 @@ class Clock:
 class Fleet:
     """A running agent server and everything around it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, blobs: Blobs) -> None:
         self.db = db
+        self.blobs = blobs
         self.clock = Clock()
         self.metrics = Counted()
         self.runs = ScriptedRuns(db)
@@ -132,6 +136,7 @@ class Fleet:
             self.registry,
             LogIngest(db, self.hub, self.metrics),
             self.metrics,
+            blobs=blobs,
             registration_token=REGISTRATION_TOKEN,
             clock=self.clock,
             new_id=uuid4,
@@ -292,8 +297,8 @@ def job_result(
 
 
 @pytest.fixture
-async def fleet(db: Database) -> AsyncIterator[Fleet]:
-    fleet = Fleet(db)
+async def fleet(db: Database, tmp_path: Path) -> AsyncIterator[Fleet]:
+    fleet = Fleet(db, blobs_in(tmp_path, db))
     async with trio.open_nursery() as nursery:
         fleet.port = await nursery.start(fleet.server.run, "127.0.0.1", 0)
         yield fleet

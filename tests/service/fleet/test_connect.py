@@ -310,7 +310,7 @@ async def test_a_session_fenced_by_another_server_ends(fleet: Fleet) -> None:
 
 
 async def test_shutdown_ends_the_streams_and_stores_what_was_received(fleet: Fleet) -> None:
-    other = Fleet(fleet.db)
+    other = Fleet(fleet.db, fleet.blobs)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             other.port = await nursery.start(other.server.run, "127.0.0.1", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 import trio
 import trio_asyncio
 
+from gocdnext.blobs.room import Blobs
 from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
@@ -23,6 +25,7 @@ from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
+from tests.blob_room import blobs_in
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, Counted, agent
 from tests.service.logs.seed import NOW, Seeded
 
@@ -40,7 +43,7 @@ PIPELINE = model.Pipeline(
 class Whole:
     """Runs, scheduler, fleet and logs, wired as the server wires them."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, blobs: Blobs) -> None:
         self.db = db
         self.hub = LogHub()
         self.shutdown = trio.Event()
@@ -54,6 +57,7 @@ class Whole:
             self.registry,
             LogIngest(db, self.hub, metrics),
             metrics,
+            blobs=blobs,
             registration_token=REGISTRATION_TOKEN,
             clock=clock,
             new_id=uuid4,
@@ -110,8 +114,8 @@ class Whole:
 
 
 @pytest.fixture
-async def whole(db: Database) -> AsyncIterator[Whole]:
-    whole = Whole(db)
+async def whole(db: Database, tmp_path: Path) -> AsyncIterator[Whole]:
+    whole = Whole(db, blobs_in(tmp_path, db))
     async with trio.open_nursery() as nursery:
         await nursery.start(whole.hub.run, db, whole.shutdown)
         await nursery.start(whole.scheduler.run, db, whole.runs, whole.registry)
