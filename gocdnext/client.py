@@ -195,6 +195,20 @@ class Client:
         """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
         return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
 
+    # Secrets; `slug` None means the global ones
+
+    def secrets(self, slug: str | None, offset: int = 0) -> dict[str, Any]:
+        """One page of names (contract-admin 5.3)."""
+        return self._get(_secrets(slug), [("limit", 200), ("offset", offset)])
+
+    def set_secret(self, slug: str | None, name: str, value: str) -> dict[str, Any]:
+        """Sets a value (5.4). The same again changes nothing, so it may be repeated."""
+        return self._post(_secrets(slug), {"name": name, "value": value})
+
+    def delete_secret(self, slug: str | None, name: str) -> None:
+        """Removes a secret (5.5)."""
+        self._json(self._send(self._http.build_request("DELETE", f"{_secrets(slug)}/{quote(name, safe='')}")))
+
     # Runs
 
     def runs(self, limit: int = 20, offset: int = 0, **filters: str | None) -> RunPage:
@@ -427,3 +441,7 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[Event]:
             name = fields.get(b"event", b"message")
             yield Event(name.decode(), fields.get(b"id", b"").decode(), orjson.loads(fields[b"data"]))
         fields = {}
+
+
+def _secrets(slug: str | None) -> str:
+    return "/api/v1/admin/secrets" if slug is None else f"/api/v1/projects/{quote(slug, safe='')}/secrets"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,13 @@ VARIABLES: Final = (
         "Lets agents that present it register themselves. Empty: the random one in the state directory.",
     ),
     Variable(
+        "GOCDNEXT_SECRET_KEY",
+        "secret",
+        "",
+        "What secrets are sealed with: 64 hex digits. Several, with commas: the first seals, the others open what is older, "
+        "and at start everything is sealed with the first. Empty: the random one in the state directory.",
+    ),
+    Variable(
         "GOCDNEXT_PUBLIC_BASE",
         "url",
         "",
@@ -128,6 +136,7 @@ VARIABLES: Final = (
 )
 
 Address = tuple[str, int]
+_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,8 @@ class Settings:
     log_level: str
     auth_enabled: bool
     agent_registration_token: str | None
+    secret_keys: tuple[bytes, ...]
+    """Empty: the key of the state directory."""
     public_base: str
     artifacts_root: Path
     artifacts_base: str
@@ -175,6 +186,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         log_level=read.text("GOCDNEXT_LOG_LEVEL").lower(),
         auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
         agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
+        secret_keys=read.keys("GOCDNEXT_SECRET_KEY"),
         public_base=read.base("GOCDNEXT_PUBLIC_BASE"),
         artifacts_root=Path(artifacts_root) if artifacts_root else state_dir / "artifacts",
         artifacts_base=read.base("GOCDNEXT_ARTIFACTS_PUBLIC_BASE") or read.base("GOCDNEXT_PUBLIC_BASE"),
@@ -236,6 +248,13 @@ class _Reader:
         if value not in ("true", "false"):
             raise ConfigError(f"{name}={value!r}: expected true or false")
         return value == "true"
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Keys in hex, with commas between them. The message never repeats the value."""
+        parts = [part.strip() for part in self.text(name).split(",") if part.strip()]
+        if not all(_KEY.fullmatch(part) for part in parts):
+            raise ConfigError(f"{name}: each key is 64 hex digits (32 bytes), with commas between several")
+        return tuple(map(bytes.fromhex, parts))
 
     def window(self, name: str, low: int, high: int) -> int | None:
         value = self.text(name).lower()

@@ -44,7 +44,9 @@ from gocdnext.metrics import Metrics
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
-from gocdnext.sweepers import blobs, gates, partitions, reaper
+from gocdnext.secrets.sealing import Keyring
+from gocdnext.secrets.store import Secrets
+from gocdnext.sweepers import blobs, gates, partitions, reaper, resealing
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -124,6 +126,7 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
+                services.start_soon(resealing.run, rooms.api.secrets)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -158,7 +161,10 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
     )
     metrics = Metrics(registry.slots)
     hub = LogHub()
-    runs = RunService(db, registry, _Observer(scheduler, metrics, hub), clock=utc_now, new_id=uuid4)
+    keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
+    secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
+    observer = _Observer(scheduler, metrics, hub)
+    runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
     agents = AgentServer(
         db,
@@ -175,6 +181,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
     api = Services(
         db=db,
         runs=runs,
+        secrets=secrets,
         hub=hub,
         settings=settings,
         metrics=metrics,

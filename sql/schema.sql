@@ -252,7 +252,8 @@ CREATE TABLE public.pipeline_definitions (
     serial boolean GENERATED ALWAYS AS ((COALESCE((definition ->> 'concurrency'::text), ''::text) = 'serial'::text)) STORED NOT NULL,
     supersede text GENERATED ALWAYS AS (COALESCE((definition ->> 'supersede'::text), ''::text)) STORED NOT NULL,
     governed boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]?(exists (@."deploy") || exists (@."environment"))'::jsonpath)) STORED NOT NULL,
-    fetches boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."needs_artifacts"'::jsonpath)) STORED NOT NULL
+    fetches boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."needs_artifacts"'::jsonpath)) STORED NOT NULL,
+    needs_secrets boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."secrets"[*]'::jsonpath)) STORED NOT NULL
 );
 
 CREATE TABLE public.pipelines (
@@ -326,6 +327,25 @@ CREATE TABLE public.scm_sources (
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     CONSTRAINT scm_sources_provider_check CHECK ((provider = ANY (ARRAY['github'::text, 'gitlab'::text, 'bitbucket'::text, 'manual'::text])))
+);
+
+CREATE TABLE public.secrets (
+    id uuid NOT NULL,
+    project_id uuid,
+    name text NOT NULL,
+    source text DEFAULT 'db'::text NOT NULL,
+    value_sealed bytea,
+    key_id text,
+    ref_path text,
+    ref_key text,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT secrets_check CHECK (
+CASE
+    WHEN (source = 'db'::text) THEN ((value_sealed IS NOT NULL) AND (key_id IS NOT NULL) AND (ref_path IS NULL) AND (ref_key IS NULL))
+    ELSE ((value_sealed IS NULL) AND (key_id IS NULL) AND (ref_path IS NOT NULL))
+END),
+    CONSTRAINT secrets_name_check CHECK ((name ~ '^[A-Za-z][A-Za-z0-9_]{0,63}$'::text))
 );
 
 CREATE TABLE public.stage_runs (
@@ -446,6 +466,9 @@ ALTER TABLE ONLY public.scm_sources
 ALTER TABLE ONLY public.scm_sources
     ADD CONSTRAINT scm_sources_project_id_key UNIQUE (project_id);
 
+ALTER TABLE ONLY public.secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_pkey PRIMARY KEY (id);
 
@@ -513,6 +536,12 @@ CREATE INDEX runs_open_by_pipeline ON public.runs USING btree (pipeline_id, coun
 CREATE INDEX runs_superseded_by ON public.runs USING btree (superseded_by) WHERE (superseded_by IS NOT NULL);
 
 CREATE INDEX scm_sources_by_url ON public.scm_sources USING btree (url);
+
+CREATE INDEX secrets_by_key ON public.secrets USING btree (key_id, id) WHERE (key_id IS NOT NULL);
+
+CREATE UNIQUE INDEX secrets_global ON public.secrets USING btree (name) WHERE (project_id IS NULL);
+
+CREATE UNIQUE INDEX secrets_of_project ON public.secrets USING btree (project_id, name) WHERE (project_id IS NOT NULL);
 
 ALTER INDEX public.log_lines_pkey ATTACH PARTITION public.log_lines_other_pkey;
 
@@ -595,6 +624,9 @@ ALTER TABLE ONLY public.runs
 
 ALTER TABLE ONLY public.scm_sources
     ADD CONSTRAINT scm_sources_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.secrets
+    ADD CONSTRAINT secrets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gocdnext.logs.hub import LogHub
     from gocdnext.metrics import Metrics
     from gocdnext.runs.service import RunService
+    from gocdnext.secrets.store import Secrets
 
 
 def utc_now() -> datetime:
@@ -32,6 +33,7 @@ class Services:
 
     db: Database
     runs: RunService
+    secrets: Secrets
     hub: LogHub
     settings: Settings
     metrics: Metrics

@@ -44,6 +44,12 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/job_runs/<job_id>/reject": Role.MAINTAINER,
         "GET /api/v1/pipelines/<pipeline_id>/yaml": Role.VIEWER,
         "POST /api/v1/pipelines/<pipeline_id>/trigger": Role.MAINTAINER,
+        "GET /api/v1/projects/<slug>/secrets": Role.VIEWER,
+        "POST /api/v1/projects/<slug>/secrets": Role.MAINTAINER,
+        "DELETE /api/v1/projects/<slug>/secrets/<name>": Role.MAINTAINER,
+        "GET /api/v1/admin/secrets": Role.ADMIN,
+        "POST /api/v1/admin/secrets": Role.ADMIN,
+        "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
     }

@@ -34,6 +34,7 @@ COMMANDS = {
     "import": Entry("language", "import_", "Translate a pipeline of GitLab or GitHub."),
     "run-local": Entry("local", "run_local", "Run a pipeline file on this machine, without a server."),
     "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
+    "secret": Entry("secrets", "secret", "Set, list and remove secrets."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),
     "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),

@@ -213,7 +213,7 @@ def _job_secrets(job: Job, secrets: Mapping[str, str]) -> dict[str, str]:
     missing = [name for name in dict.fromkeys(job.secrets) if name not in secrets]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        message = f"secret not found: {shown}; create it for the project or take it out of `secrets`"
+        message = f"secrets: no value for {shown}; create it for the project, or take it out of the job"
         raise SubstitutionError("missing_secret", message, missing)
     return {name: secrets[name] for name in job.secrets}
 

@@ -48,11 +48,26 @@ class Assignment:
     service_generation: int = 0
 
 
-def build(run: Run, job: Job) -> Assignment:
+@dataclass(frozen=True, slots=True)
+class SecretValues:
+    """The secrets that jobs of one run ask for, as far as there are any of these names."""
+
+    known: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Name -> why its value cannot be had; never a part of it."""
+
+
+NO_SECRETS = SecretValues()
+
+
+def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
     """The assignment of the job's current attempt. Raises AssignmentError; its text is the job's error."""
     definition = run.definition_of(job)
     if definition is None:
         raise AssignmentError(f"job {job.name} is not in the definition this run was made from")
+    for name in definition.secrets:
+        if name in secrets.unreadable:
+            raise AssignmentError(f"secrets: {name}: {secrets.unreadable[name]}")
     try:
         fetched = downloads(run, definition)
         made = build_environment(
@@ -60,6 +75,7 @@ def build(run: Run, job: Job) -> Assignment:
             _facts(run),
             pipeline_variables=run.definition.variables,
             matrix_key=job.matrix_key,
+            secrets=secrets.known,
             needs=_needed(run, definition),
         )
     except (SubstitutionError, FetchError) as error:

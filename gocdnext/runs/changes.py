@@ -19,13 +19,14 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError
 from gocdnext.runs import creation, deployments, events, planning, store, transitions
+from gocdnext.runs.assignment import NO_SECRETS, SecretValues
 from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import Allotted, CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
 from gocdnext.runs.governance import concerns_others
 from gocdnext.runs.planning import Pass, Sent
-from gocdnext.runs.ports import Fleet, Slot, Wanted
+from gocdnext.runs.ports import Fleet, Secrets, Slot, Wanted
 from gocdnext.runs.state import Job, Run
 
 _SQL = queries.load("runs")
@@ -134,11 +135,13 @@ class Changes:
         fleet: Fleet,
         observer: Observer,
         *,
+        secrets: Secrets,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._fleet = fleet
+        self._secrets = secrets
         self._observer = observer
         self._clock = clock
         self._new_id = new_id
@@ -176,6 +179,8 @@ class Changes:
         if head is None or definition is None or concerns_others(definition):
             return None
         allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
+        if allotted.run.asks_for_secrets:
+            return None
         first = planning.carry_out(allotted.run, self._fleet.slots(), self._clock())
         done = Done(allotted.run, Outcome(allotted.run), first)
         if first.wanted or done.consequences:
@@ -197,7 +202,7 @@ class Changes:
         async def work(conn: Connection) -> tuple[Allotted, Done]:
             allotted = await self._consequences.allot(conn, new)
             run = allotted.run
-            alone = not concerns_others(run.definition)
+            alone = not (concerns_others(run.definition) or run.asks_for_secrets)
             first = planning.carry_out(run, self._fleet.slots(), self._clock()) if alone else None
             done = Done(run, Outcome(run), first)
             tell = first is None or bool(first.wanted)
@@ -226,7 +231,7 @@ class Changes:
 
         def decide(run: Run) -> Done:
             outcome = transitions.apply(run, event, self._clock())
-            if outcome.run is run or free is None:
+            if outcome.run is run or free is None or run.asks_for_secrets:
                 return Done(run, outcome)
             return Done(run, outcome, planning.carry_out(outcome.run, (free,), self._clock()))
 
@@ -235,14 +240,22 @@ class Changes:
 
     async def dispatch(self, run_id: UUID, slots: Callable[[], Sequence[Slot]]) -> Pass:
         """One dispatch pass over a run, with the slots there are when it is decided. Raises NotFoundError."""
+        secrets = await self._secrets_for(run_id)
         # One at a time, as in `create`.
         async with self._slots:
             settled = await self._carried_out(
-                run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock()))
+                run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock(), secrets))
             )
         await self._finish(settled)
         assert settled.done.followed is not None
         return settled.done.followed
+
+    async def _secrets_for(self, run_id: UUID) -> SecretValues:
+        """The values that jobs of the run ask for: before any lock is taken, because other stores may be slow."""
+        run = self._remembered.get(run_id)
+        if run is not None and not run.asks_for_secrets:
+            return NO_SECRETS
+        return await self._secrets.of_run(run_id)
 
     # ---- inside ------------------------------------------------------------------------------------
 

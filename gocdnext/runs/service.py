@@ -18,7 +18,7 @@ from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFound
 from gocdnext.runs import events, waiting
 from gocdnext.runs.changes import Changes, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
-from gocdnext.runs.ports import Fleet, Wanted
+from gocdnext.runs.ports import Fleet, Secrets, Wanted
 from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
@@ -114,13 +114,14 @@ class RunService:
         fleet: Fleet,
         observer: Observer,
         *,
+        secrets: Secrets,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._fleet = fleet
         self._clock = clock
-        self._changes = Changes(db, fleet, observer, clock=clock, new_id=new_id)
+        self._changes = Changes(db, fleet, observer, secrets=secrets, clock=clock, new_id=new_id)
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""

@@ -217,6 +217,11 @@ class Run:
         hidden = {stage.id.int for stage in self.stages if stage.name == NOTIFICATIONS_STAGE}
         return tuple(job for job in self.jobs if job.stage_id.int not in hidden) if hidden else self.jobs
 
+    @property
+    def asks_for_secrets(self) -> bool:
+        """Whether any job or notification names a secret: then it is only dispatched with their values at hand."""
+        return any(job.secrets for job in self.definition.jobs) or any(entry.secrets for entry in self.notifications)
+
     def definition_of(self, job: Job) -> model.Job | None:
         """What the run's own snapshot says of a job; None for one that it does not know."""
         if job.name.startswith(NOTIFY_PREFIX) and self.stage(job.stage_id).name == NOTIFICATIONS_STAGE:

@@ -30,6 +30,7 @@ from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+from tests.secrets_room import secrets_of
 
 TOKEN = "operator-token-for-tests"
 PIPELINE = """\
@@ -63,7 +64,8 @@ class World:
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
     def __post_init__(self) -> None:
-        self.runs = RunService(self.db, self.fleet, self, clock=self.clock, new_id=uuid4)
+        self.secrets = secrets_of(self.db, lambda: self.now)
+        self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=self.clock, new_id=uuid4)
 
     def clock(self) -> datetime:
         return self.now
@@ -145,6 +147,7 @@ async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **con
         services = Services(
             db=db,
             runs=world.runs,
+            secrets=world.secrets,
             hub=world.hub,
             settings=replace(settings, auth_enabled=auth),
             metrics=world.metrics,

@@ -34,6 +34,7 @@ from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 from tests.scenarios.invariants import check
+from tests.secrets_room import secrets_of
 
 _SQL = queries.load("runs")
 SLUG = "scenario"
@@ -57,7 +58,8 @@ class World:
     _cancelled: int = 0
 
     def __post_init__(self) -> None:
-        self.runs = RunService(self.db, self.fleet, self, clock=lambda: self.now, new_id=uuid4)
+        self.secrets = secrets_of(self.db, lambda: self.now)
+        self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=lambda: self.now, new_id=uuid4)
         self.environments = Environments(self.db, self.runs, clock=lambda: self.now)
         self._definitions = Definitions()
 

@@ -34,6 +34,7 @@ from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from tests.blob_room import BASE, blobs_in
+from tests.secrets_room import secrets_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, agent, aio
 from tests.service.logs.conftest import db as database_fixture
 from tests.service.logs.seed import NOW
@@ -76,7 +77,7 @@ class Plant:
             self.scheduler.slot_free,
             lambda made: addressed(made, self.blobs.links, self.clock()),
         )
-        self.runs = RunService(db, self.registry, self, clock=self.clock, new_id=uuid4)
+        self.runs = RunService(db, self.registry, self, secrets=secrets_of(db), clock=self.clock, new_id=uuid4)
         self.agents = AgentServer(
             db,
             self.runs,

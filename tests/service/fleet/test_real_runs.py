@@ -26,6 +26,7 @@ from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from tests.blob_room import blobs_in
+from tests.secrets_room import secrets_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, Counted, agent
 from tests.service.logs.seed import NOW, Seeded
 
@@ -50,7 +51,7 @@ class Whole:
         self.scheduler = Scheduler()
         self.registry = Registry(self.scheduler.wake_all, self.scheduler.slot_free)
         clock, metrics = Clock(), Counted()
-        self.runs = RunService(db, self.registry, self, clock=clock, new_id=uuid4)
+        self.runs = RunService(db, self.registry, self, secrets=secrets_of(db), clock=clock, new_id=uuid4)
         self.agents = AgentServer(
             db,
             self.runs,

@@ -72,7 +72,7 @@ async def test_run_numbers_are_dense_under_concurrent_triggers(world: World) -> 
 
 
 async def test_run_numbers_are_dense_when_two_servers_take_turns(world: World) -> None:
-    other = RunService(world.db, world.fleet, world, clock=lambda: world.now, new_id=uuid4)
+    other = RunService(world.db, world.fleet, world, secrets=world.secrets, clock=lambda: world.now, new_id=uuid4)
     pipeline_id = (await world.pipeline("p"))[0]
     created = [await runs.create(NewRun(pipeline_id, "manual", "me")) for runs in (world.runs, other) * 3]
     assert [run.counter for run in created] == [1, 2, 3, 4, 5, 6]

@@ -187,7 +187,7 @@ def test_jobs_of_policies_do_not_see_pipeline_variables() -> None:
             "only secrets listed by the job and built-in variables can be referred to here",
         ),
         ({"variables": {"T": "${{ a.b }}"}}, "variable T: unsupported expression ${{ a.b }}"),
-        ({"secrets": ("GONE",)}, "secret not found: GONE"),
+        ({"secrets": ("GONE",)}, "secrets: no value for GONE"),
         ({"variables": {"T": "${{ needs.x.outputs.y }}"}}, "needs outputs: x is not in the `needs` of this job"),
         ({"plugin": Plugin(image="p", settings={"k": "${{ NO }}"})}, "setting k: unresolved reference ${{ NO }}"),
     ],
