@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
+
 from gocdnext.blobs.filesystem import FilesystemStore
 from gocdnext.blobs.links import Links
 from gocdnext.blobs.store import BlobStore
@@ -12,6 +14,7 @@ from gocdnext.config import Address, Settings, format_address
 from gocdnext.db.pool import Database
 
 _EVERY_ADDRESS = ("0.0.0.0", "::")
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,11 @@ class Blobs:
 
 def open_blobs(settings: Settings, db: Database, key: bytes) -> Blobs:
     """The blobs of a server; `key` signs its links. Raises StoreError when the directory cannot be used."""
+    if not settings.artifacts_base and settings.http_addr[0] in _EVERY_ADDRESS:
+        _log.warning(
+            "agents on other machines cannot fetch or deliver artifacts: say in GOCDNEXT_ARTIFACTS_PUBLIC_BASE, or in "
+            "GOCDNEXT_PUBLIC_BASE, how they reach this server's HTTP port"
+        )
     store = FilesystemStore(settings.artifacts_root, min_free=settings.artifacts_min_free)
     links = Links(key, settings.artifacts_base or own_address(settings.http_addr))
     return Blobs(store, links, Uploads(db, store, settings.artifacts_max_bytes))

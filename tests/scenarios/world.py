@@ -125,6 +125,18 @@ class World:
             self.now + timedelta(days=365),
         )
 
+    async def keep_artifacts(self, run: Run, job: Job, paths: list[str]) -> None:
+        """What the job has delivered, ready."""
+        await self.db.execute(
+            "INSERT INTO artifacts (id, run_id, job_run_id, path, storage_key, status, size_bytes, content_sha256,"
+            " created_at, expires_at) SELECT gen_random_uuid(), $1, $2::uuid, p, $2 || '/' || p, 'ready', 1, '', $4,"
+            " $4::timestamptz + interval '30 days' FROM unnest($3::text[]) AS p",
+            run.id,
+            job.id,
+            paths,
+            self.now,
+        )
+
     async def open_runs(self) -> list[UUID]:
         """What a scheduler looks at on its tick."""
         return [row["id"] for row in await self.db.fetch(_SQL.open_runs, 1000)]
@@ -216,6 +228,7 @@ class World:
         attempt = step.get("attempt", assignment.attempt if assignment else job.attempt)
         status, error, outputs = _as_agent(step, assignment.definition.outputs if assignment else {})
         code = step.get("exit_code", 0 if status == "success" else 1)
+        await self.keep_artifacts(run, job, step.get("artifacts", []))
         await self.runs.complete(JobReport(run.id, job.id, agent_id, attempt, status, code, error, outputs))
 
     async def do_cancel_run(self, step: Mapping[str, Any]) -> None:
