@@ -60,6 +60,26 @@ class Limits:
 
 
 LIMITS = Limits()
+MAX_SKIPPED = 20
+"""Entries whose absence is told one by one."""
+
+
+class _Skipped:
+    """What was left out of an archive: the first ones in words, the others as a number."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._more = 0
+
+    def add(self, name: str, what: str) -> None:
+        if len(self._lines) < MAX_SKIPPED:
+            self._lines.append(f"{name} is {what}; skipped")
+        else:
+            self._more += 1
+
+    def lines(self) -> tuple[str, ...]:
+        more = [f"{self._more} more entries are skipped"] if self._more else []
+        return (*self._lines, *more)
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,7 @@ class _Packer:
         self._check = check
         self._limits = limits
         self._entries = 0
-        self._skipped: list[str] = []
+        self._skipped = _Skipped()
 
     def write(self, file: IO[bytes], selections: Sequence[Selection], guard: DiskGuard) -> Packed:
         guard.check()
@@ -108,7 +128,7 @@ class _Packer:
                     for below, path in self._below(name, selection.path(self._root, name)):
                         self._add(tar, below, path, zipped)
         zipped.close()
-        return Packed(zipped.size, zipped.sha256, self._entries, tuple(self._skipped))
+        return Packed(zipped.size, zipped.sha256, self._entries, self._skipped.lines())
 
     def _below(self, name: str, path: str) -> Iterator[tuple[str, str]]:
         """Names of entries and where their content is: the path itself or, for a directory, all below it."""
@@ -158,11 +178,11 @@ class _Packer:
             info.type = tarfile.DIRTYPE
             return info
         if not stat.S_ISLNK(found.st_mode):
-            self._skipped.append(f"{name} is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}; skipped")
+            self._skipped.add(name, _KINDS.get(stat.S_IFMT(found.st_mode), "no file"))
             return None
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
         if _leads_out(_parts(name), info.linkname):
-            self._skipped.append(f"{name} is a link that leads out, to {info.linkname}; skipped")
+            self._skipped.add(name, f"a link that leads out, to {info.linkname}")
             return None
         return info
 
@@ -223,7 +243,7 @@ class _Unpacker:
         self._guard = DiskGuard(root)
         self._header_until = 0  # what may be unpacked while a header is being read
         self._size = 0
-        self._skipped: list[str] = []
+        self._skipped = _Skipped()
 
     def close(self) -> None:
         self._tree.close()
@@ -248,7 +268,7 @@ class _Unpacker:
         self._header_until = 0
         while zipped.read(COPY):  # to its end, where the check sum is
             pass
-        return Unpacked(count, self._size, tuple(self._skipped))
+        return Unpacked(count, self._size, self._skipped.lines())
 
     def _check_size(self, packed: int, unpacked: int) -> None:
         self._check()
@@ -272,8 +292,7 @@ class _Unpacker:
         elif member.isreg():
             self._write(stream, member, self._dest + parts)
         else:
-            kind = _TAR_KINDS.get(member.type, "a hard link" if member.islnk() else "no file")
-            self._skipped.append(f"{member.name} is {kind}; skipped")
+            self._skipped.add(member.name, _TAR_KINDS.get(member.type, "a hard link" if member.islnk() else "no file"))
 
     def _write(self, stream: IO[bytes], member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         with open(self._tree.create(parts), "wb", 0) as target:

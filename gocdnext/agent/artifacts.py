@@ -19,8 +19,6 @@ from gocdnext.agent.parcels import Parcel, Parcels
 from gocdnext.proto.agent_pb2 import ArtifactDownload, ArtifactRef, ArtifactUploadTicket, JobAssignment
 
 UPLOAD, UPLOAD_ON_FAILURE = "artifact upload", "artifact upload (on failure)"
-MAX_SKIPPED = 20
-"""Lines about entries that were left out."""
 
 
 class ArtifactError(DeliveryError):
@@ -145,11 +143,9 @@ class Artifacts:
 
 
 async def tell_skipped(log: TaskLog, skipped: Sequence[str]) -> None:
-    """A line for each entry that was left out of an archive, up to a number of them."""
-    for text in skipped[:MAX_SKIPPED]:
+    """A line for each entry that was left out of an archive."""
+    for text in skipped:
         await log.line(text, STDERR)
-    if len(skipped) > MAX_SKIPPED:
-        await log.line(f"{len(skipped) - MAX_SKIPPED} more entries were skipped", STDERR)
 
 
 def distinct(paths: Iterable[str], without: Iterable[str] = ()) -> list[str]:

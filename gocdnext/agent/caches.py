@@ -12,7 +12,7 @@ import trio
 
 from gocdnext.agent import markers
 from gocdnext.agent.artifacts import tell_skipped
-from gocdnext.agent.cache_keys import expand
+from gocdnext.agent.cache_keys import CacheKeyError, expand
 from gocdnext.agent.calls import CallError, Calls
 from gocdnext.agent.engines import TaskLog
 from gocdnext.agent.failures import DeliveryError
@@ -42,7 +42,11 @@ class Caches:
     async def expand(self) -> None:
         """Makes the keys that the server sees. CacheKeyError, which fails the job: it would share the wrong files."""
         for entry in self._assignment.caches:
-            self._caches.append(_Cache(await in_thread(expand, entry.key, self._parcels.root), list(entry.paths)))
+            try:
+                key = await in_thread(expand, entry.key, self._parcels.root)
+            except CacheKeyError as error:
+                raise CacheKeyError(f"cache key: {error}") from error
+            self._caches.append(_Cache(key, list(entry.paths)))
 
     async def fetch(self) -> None:
         """Restores what there is."""

@@ -107,11 +107,11 @@ class GzipReader:
             if not self._input:
                 self._input = self._more()
                 if not self._input:
-                    raise GzipError("the archive ends too early")
+                    raise GzipError("it ends too early")
             try:
                 data = self._inflater.decompress(self._input, size)
             except zlib.error:
-                raise GzipError("the archive is damaged, or is no gzip") from None
+                raise GzipError("it is damaged, or is no gzip") from None
             self._input = self._inflater.unconsumed_tail
             if self._inflater.eof:
                 self._next_member()

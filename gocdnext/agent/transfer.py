@@ -13,10 +13,10 @@ import logging
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, Self, TypeVar, cast
 
 import httpx
 import orjson
@@ -117,7 +117,7 @@ class Transfers:
         """Tries until it works, cannot work, or has been tried often enough."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_PassingError),
-            wait=tenacity.wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT, jitter=FIRST_WAIT),
+            wait=tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT) + tenacity.wait_random(0, FIRST_WAIT),
             stop=tenacity.stop_after_attempt(TRIES),
             sleep=trio.sleep,
             reraise=True,
@@ -172,12 +172,18 @@ async def _receive(response: httpx.Response, file: IO[bytes], path: str, limit: 
 
     guard.check()
     size = 0
-    async for data in response.aiter_raw(CHUNK):
-        size += len(data)
-        if size > limit:
-            raise TransferError(f"the file is larger than {limit >> 20:,} MiB; that is the limit")
-        await trio.to_thread.run_sync(store, data)
+    async with _closing(response.aiter_raw(CHUNK)) as pieces:
+        async for data in pieces:
+            size += len(data)
+            if size > limit:
+                raise TransferError(f"the file is larger than {limit >> 20:,} MiB; that is the limit")
+            await trio.to_thread.run_sync(store, data)
     return Fetched(size, digest.hexdigest())
+
+
+def _closing(pieces: AsyncIterator[bytes]) -> contextlib.aclosing[AsyncGenerator[bytes, None]]:
+    """For leaving before the end: httpx's iterators are generators, which its types do not say."""
+    return contextlib.aclosing(cast("AsyncGenerator[bytes, None]", pieces))
 
 
 async def _judge(response: httpx.Response, where: str) -> None:
@@ -194,10 +200,11 @@ async def _judge(response: httpx.Response, where: str) -> None:
 async def _detail(response: httpx.Response) -> str:
     """The store's own words: one line of text, or the `error` of a JSON document, unless they repeat the URL."""
     content = bytearray()
-    async for data in response.aiter_bytes():
-        content += data
-        if len(content) > 16 * MAX_DETAIL:
-            return ""
+    async with _closing(response.aiter_bytes()) as pieces:
+        async for data in pieces:
+            content += data
+            if len(content) > 16 * MAX_DETAIL:
+                return ""
     text = content.decode("utf-8", "replace").strip()
     with contextlib.suppress(orjson.JSONDecodeError):
         document = orjson.loads(content)
