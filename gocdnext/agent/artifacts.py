@@ -73,9 +73,9 @@ class Artifacts:
 
     async def _select_required(self, paths: Sequence[str]) -> list[tuple[str, Selection]]:
         found = [(path, await self._parcels.select(path)) for path in paths]
-        missing = [path for path, selection in found if not selection.names]
-        if missing:
-            raise ArtifactError("; ".join(_missing(path) for path in missing))
+        problems = [missing(path) for path, selection in found if not selection.names]
+        if problems:
+            raise ArtifactError("; ".join(problems))
         return found
 
     async def _upload(self, selected: Sequence[tuple[str, Selection]]) -> None:
@@ -98,7 +98,7 @@ class Artifacts:
                 if selection.names:
                     parcels[path] = await self._pack(path, selection)
                 else:
-                    await self._log.line(f"artifact {_missing(path)}; nothing is uploaded")
+                    await self._log.line(f"artifact {missing(path)}; nothing is uploaded")
             except DeliveryError as error:
                 await self._log.line(f"artifact {error}; it is not uploaded", STDERR)
         try:
@@ -168,5 +168,6 @@ def _form(path: str, parcels: Iterable[str]) -> str:
     return next(own for own in parcels if _trimmed(own) == _trimmed(path))
 
 
-def _missing(path: str) -> str:
+def missing(path: str) -> str:
+    """What is said of a path that stands for nothing."""
     return f"{path}: no file matches" if is_pattern(path) else f"{path}: there is no such file or directory"

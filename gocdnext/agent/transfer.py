@@ -161,23 +161,32 @@ async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 async def _receive(response: httpx.Response, file: IO[bytes], path: str, limit: int) -> Fetched:
     digest = hashlib.sha256()
+    too_large = f"the file is larger than {limit >> 20:,} MiB; that is the limit"
     guard = DiskGuard(os.path.dirname(path))
 
-    def store(data: bytes) -> None:
-        digest.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        guard.wrote(len(data))
+    def store(pieces: list[bytes]) -> None:
+        for data in pieces:
+            digest.update(data)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            guard.wrote(len(data))
 
     guard.check()
-    size = 0
-    async with _closing(response.aiter_raw(CHUNK)) as pieces:
+    if int(response.headers.get("Content-Length", 0)) > limit:
+        raise TransferError(too_large)
+    size = stored = 0
+    gathered: list[bytes] = []  # a thread is worth its while for many pieces; httpx's own gathering copies them
+    async with _closing(response.aiter_raw()) as pieces:
         async for data in pieces:
             size += len(data)
             if size > limit:
-                raise TransferError(f"the file is larger than {limit >> 20:,} MiB; that is the limit")
-            await trio.to_thread.run_sync(store, data)
+                raise TransferError(too_large)
+            gathered.append(data)
+            if size - stored >= CHUNK:
+                await trio.to_thread.run_sync(store, gathered)
+                gathered, stored = [], size
+    await trio.to_thread.run_sync(store, gathered)
     return Fetched(size, digest.hexdigest())
 
 
