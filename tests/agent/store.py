@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -160,3 +162,36 @@ class Answers:
         self.calls.append(request)
         self.ready[self._offers[request.cache_id]] = (request.size_bytes, request.content_sha256)
         return pb.MarkCacheReadyResponse()
+
+
+def main(path: str) -> None:
+    """A store of one file, for what is too large to be held in memory. Prints its URL and serves until it is killed."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            with open(path, "wb") as file:
+                while left:
+                    piece = self.rfile.read(min(left, 2**20))
+                    file.write(piece)
+                    left -= len(piece)
+            self.send_response(204)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            with open(path, "rb") as file:
+                self.send_response(200)
+                self.send_header("Content-Length", str(os.fstat(file.fileno()).st_size))
+                self.end_headers()
+                self.wfile.flush()
+                self.connection.sendfile(file)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(f"http://127.0.0.1:{server.server_port}/artifacts/{TOKEN}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
