@@ -9,6 +9,7 @@ import trio_asyncio
 
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
+from gocdnext.agent.server_calls import ServerCalls
 from gocdnext.agent.session import Session, SessionLostError
 from gocdnext.agent.wire import RefusedError, WireError, dial
 
@@ -26,6 +27,7 @@ class Client:
         self._settings = settings
         self._engine = engine
         self._draining = trio.Event()
+        self._calls = ServerCalls()
         self._session: Session | None = None
         self._ready = False
         self._scope = trio.CancelScope()
@@ -77,7 +79,8 @@ class Client:
             async with dial(settings) as wire:
                 registered = await wire.register()
                 async with wire.connect(registered.session_id):
-                    self._session = Session(settings, self._engine, wire, registered.heartbeat_seconds)
+                    self._session = Session(settings, self._engine, wire, self._calls, registered.heartbeat_seconds)
+                    self._calls.use(wire)
                     _log.info("connected", server=f"{settings.host}:{settings.port}", agent=settings.name)
                     if not self._ready:
                         self._ready = True
@@ -86,6 +89,7 @@ class Client:
         except WireError as error:
             raise SessionLostError(str(error), stood=False) from error
         finally:
+            self._calls.use(None)
             self._session = None
 
 

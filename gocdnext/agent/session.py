@@ -9,6 +9,7 @@ from __future__ import annotations
 import structlog
 import trio
 
+from gocdnext.agent.calls import Calls
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
 from gocdnext.agent.job import Job
@@ -42,10 +43,13 @@ class SessionLostError(Exception):
 class Session:
     """Runs on an open stream until it is drained or lost."""
 
-    def __init__(self, settings: AgentSettings, engine: Engine, wire: Wire, heartbeat_seconds: int) -> None:
+    def __init__(
+        self, settings: AgentSettings, engine: Engine, wire: Wire, calls: Calls, heartbeat_seconds: int
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._wire = wire
+        self._calls = calls
         self._interval = float(heartbeat_seconds) if heartbeat_seconds > 0 else HEARTBEAT
         self._outbox = Outbox()
         self._slots = trio.CapacityLimiter(settings.capacity)
@@ -129,7 +133,7 @@ class Session:
         elif len(self._jobs) >= self._settings.capacity + WAITING_JOBS:
             log.warning("assignment ignored: too many jobs are waiting already", jobs=len(self._jobs))
         else:
-            job = Job(assignment, self._engine, self._settings.workspace_root, self._outbox)
+            job = Job(assignment, self._engine, self._settings.workspace_root, self._outbox, self._calls)
             self._jobs[assignment.job_id] = job
             self._idle = trio.Event() if self._idle.is_set() else self._idle
             self._nursery.start_soon(self._run_job, assignment, job)

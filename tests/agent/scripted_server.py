@@ -136,6 +136,7 @@ class ScriptedServer(AgentServiceBase):
         self.confirm = True
         self.keep_logs = keep_logs
         self.port = 0
+        self.answers: dict[str, Callable[[Any], Any]] = {}
         self._connected = trio.Event()
         self._server: Server | None = None
 
@@ -187,16 +188,26 @@ class ScriptedServer(AgentServiceBase):
             await asyncio.Event().wait()
 
     async def RequestCacheGet(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestCacheGet", stream)
 
     async def RequestCachePut(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestCachePut", stream)
 
     async def MarkCacheReady(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("MarkCacheReady", stream)
 
     async def RequestArtifactUpload(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestArtifactUpload", stream)
+
+    async def _answer(self, method: str, stream: Any) -> None:
+        """As `answers` says: a function from the request to the answer or to an error, which is raised."""
+        request = await stream.recv_message()
+        if method not in self.answers:
+            raise GRPCError(Status.UNIMPLEMENTED)
+        answer = self.answers[method](request)
+        if isinstance(answer, GRPCError):
+            raise answer
+        await stream.send_message(answer)
 
     async def start(self, port: int = 0) -> None:
         """Listens; a port from an earlier start may be given, to come back at the same address."""
