@@ -128,10 +128,13 @@ def nightly(arguments: list[str]) -> None:
 
 def lint(arguments: list[str]) -> None:
     """Every check runs even when an earlier one failed; the exit code says whether all passed."""
+    plugins = sorted(path.relative_to(ROOT) for path in ROOT.glob("plugins/*/plugin.py"))
     checks: dict[str, list[str | Path]] = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "gocdnext", "build.py", "packaging"],
+        "mypy": ["mypy", "gocdnext", "build.py", "packaging", "plugins/kit.py", "plugins/run.py"],
+        # Each is a program of its own, and all have the same name.
+        **{f"mypy {path}": ["mypy", path] for path in plugins},
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "sql/migrations", "sql/queries"],
         "no SQL in Python": [PYTHON, "packaging/check_sql.py"],
     }

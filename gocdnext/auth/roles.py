@@ -44,6 +44,7 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/job_runs/<job_id>/reject": Role.MAINTAINER,
         "GET /api/v1/pipelines/<pipeline_id>/yaml": Role.VIEWER,
         "POST /api/v1/pipelines/<pipeline_id>/trigger": Role.MAINTAINER,
+        "GET /api/v1/plugins": Role.VIEWER,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
     }
