@@ -377,8 +377,9 @@ class Answer:
 
 def webhook() -> str:
     """The secret address in the input `webhook`: who knows it can post."""
-    hide(text("webhook"))
-    return address("webhook")
+    value = hide(text("webhook"))
+    address("webhook")
+    return value
 
 
 def address(name: str, default: str = "") -> str:
