@@ -2,7 +2,7 @@
 
 A plugin is a program. Its inputs are PLUGIN_* variables, its directory is that of the job; it ends with 0 when the work
 is done, with 2 when an input is wrong, with a tool's own code when a tool failed, else with 1. What it prints begins
-with its name. Secrets go to tools in variables or in files that only this user can read, never in arguments.
+with its name. Secrets go to tools in variables or in files in memory, never in arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,18 +266,15 @@ def save(path: Path) -> Sink:
     return take
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """A folder for credentials that only this user can enter; removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="gocdnext-") as name:
-        yield Path(name)
+def memory_file(content: str, mode: int = 0o600) -> str:
+    """The path of a file that exists in memory, for as long as this process does: tools that we start can open it.
 
-
-def private_file(path: Path, content: str, mode: int = 0o600) -> str:
-    """Writes a file that nobody else can read, not even for a moment; returns its path."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(content)
-    return str(path)
+    A credential in it never is on a disk, also when the job is cancelled and nobody gets to remove anything.
+    """
+    number = os.memfd_create("gocdnext")
+    os.fchmod(number, mode)
+    os.write(number, content.encode())
+    return f"/proc/{os.getpid()}/fd/{number}"
 
 
 # Commands
