@@ -371,6 +371,15 @@ class Answer:
         raise FailedError("; ".join(filter(None, [f"{what}: {self.where}: status {self.status}", said, hint])))
 
 
+@contextlib.contextmanager
+def answers_from(who: str) -> Iterator[None]:
+    """Around the reading of answers: one of another shape is somebody else's. Raises FailedError then."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise FailedError(f"the answer is not one of {who}; is the address right?") from None
+
+
 def webhook() -> str:
     """The secret address in the input `webhook`: who knows it can post."""
     value = hide(text("webhook"))
