@@ -10,7 +10,7 @@ usage: python3 build.py VERB [ARGUMENTS]
   lint              formatting, style, types and SQL
   zipapp            build dist/gocdnext, the one-file program (--with-postgres or --without-postgres: only that one)
   bench [NAME ...]  measure the figures of the project and print them beside their goals
-  docs              write docs/configuration.md and docs/cli.md again from the program
+  docs              write the generated pages of docs/ again from the program
   proto             generate the wire modules again from gocdnext/proto/agent.proto
   lock              resolve the dependencies again and write the lock files
 
@@ -162,6 +162,7 @@ def docs(arguments: list[str]) -> None:
         "configuration": ["-m", "gocdnext.cli.manual", "configuration"],
         "cli": ["-m", "gocdnext.cli.manual", "cli"],
         "state-machine": ["packaging/draw_states.py"],
+        "plugins": ["packaging/list_plugins.py"],
     }
     for page, command in pages.items():
         made = subprocess.run([str(PYTHON), *command], cwd=ROOT, env=environment(), capture_output=True)
