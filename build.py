@@ -132,7 +132,15 @@ def lint(arguments: list[str]) -> None:
     checks: dict[str, list[str | Path]] = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "gocdnext", "build.py", "packaging", "plugins/kit.py", "plugins/run.py"],
+        "mypy": [
+            "mypy",
+            "gocdnext",
+            "build.py",
+            "packaging",
+            "plugins/kit.py",
+            "plugins/kit_http.py",
+            "plugins/run.py",
+        ],
         # Each is a program of its own, and all have the same name.
         **{f"mypy {path}": ["mypy", path] for path in plugins},
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "sql/migrations", "sql/queries"],

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import kit
+import kit_http
 
 ENDED = ("success", "failed", "canceled")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -36,7 +37,7 @@ class Wanted(NamedTuple):
 
 
 def work() -> None:
-    server = kit.address("api-url")
+    server = kit_http.address("api-url")
     token = kit.needed_secret("api-token")
     project, pipeline = kit.needed("project"), kit.needed("pipeline")
     status = kit.choice("expected-status", ENDED, "success")
@@ -45,9 +46,9 @@ def work() -> None:
     interval = kit.number("poll-interval", 30, 1, 3600)
     limit = kit.number("runs-limit", 100, 1, 200)
     output = kit.text("output", ".gocdnext/preflight.env")
-    client = kit.Http({"Authorization": f"Bearer {token}", "Accept": "application/json"})
+    client = kit_http.Http({"Authorization": f"Bearer {token}", "Accept": "application/json"})
     for attempt in range(1, attempts + 1):
-        with kit.answers_from("a gocdnext server"):
+        with kit_http.answers_from("a gocdnext server"):
             runs = matching(client, server, {"project": project, "pipeline": pipeline, "limit": str(limit)}, wanted)
             found = next((run for run in runs if fits(run, wanted)), None)
         if found is not None:
@@ -65,7 +66,7 @@ def work() -> None:
     )
 
 
-def matching(client: kit.Http, server: str, query: dict[str, str], wanted: Wanted) -> list[Run]:
+def matching(client: kit_http.Http, server: str, query: dict[str, str], wanted: Wanted) -> list[Run]:
     """The runs for the tag and the commit, newest first."""
 
     def ask(path: str, params: dict[str, str]) -> Any:

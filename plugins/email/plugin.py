@@ -13,6 +13,8 @@ import kit
 
 MOST_RECEIVERS = 100
 ATTEMPTS = 3
+TIMEOUT = 30.0
+"""Seconds to wait for each answer of the server."""
 PAUSE = wait_exponential_jitter(initial=1, max=10, jitter=1)
 
 
@@ -83,8 +85,8 @@ def connect(host: str, port: int, tls: str) -> smtplib.SMTP:
     """A connection that is encrypted as wanted."""
     context = ssl.create_default_context()
     if tls == "tls":
-        return smtplib.SMTP_SSL(host, port, timeout=kit.TIMEOUT, context=context)
-    server = smtplib.SMTP(host, port, timeout=kit.TIMEOUT)
+        return smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
+    server = smtplib.SMTP(host, port, timeout=TIMEOUT)
     if tls == "starttls":
         try:
             server.starttls(context=context)

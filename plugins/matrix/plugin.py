@@ -4,6 +4,7 @@ import uuid
 from urllib.parse import quote
 
 import kit
+import kit_http
 
 LARGEST = 60_000
 """Bytes of an event are limited to 64 KiB by the protocol; this leaves room for the rest of it."""
@@ -15,7 +16,7 @@ HINTS = {
 
 
 def work() -> None:
-    homeserver = kit.address("homeserver")
+    homeserver = kit_http.address("homeserver")
     token = kit.needed_secret("token")
     room = kit.needed("room-id")
     if not room.startswith("!"):
@@ -31,7 +32,7 @@ def work() -> None:
         raise kit.InputError(f"the message is over {LARGEST} bytes; shorten it")
     # The transaction id makes a repeated request the same message.
     url = f"{homeserver}/_matrix/client/v3/rooms/{quote(room, safe='')}/send/m.room.message/{uuid.uuid4()}"
-    client = kit.Http({"Authorization": f"Bearer {token}"})
+    client = kit_http.Http({"Authorization": f"Bearer {token}"})
     answer = client.send("PUT", url, json=content, repeat=True).expect("the homeserver did not take the message", HINTS)
     kit.say(f"the message was posted as {answer.json().get('event_id', 'an event without id')}")
 

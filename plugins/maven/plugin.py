@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import kit
+import kit_http
 
 JVMS = Path("/usr/lib/jvm")
 # The password is not in the file: Maven reads it from the environment.
@@ -36,7 +37,7 @@ def work() -> int:
     if version := kit.text("jdk"):
         env["JAVA_HOME"] = java_home(version)
     settings = kit.text("settings")
-    url = kit.address("nexus-url") if kit.text("nexus-url") else ""
+    url = kit_http.address("nexus-url") if kit.text("nexus-url") else ""
     if settings and url:
         raise kit.InputError("`settings` and `nexus-url` exclude each other: put the repository into the settings")
     if settings and not Path(settings).is_file():

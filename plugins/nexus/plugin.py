@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import kit
+import kit_http
 
 PART = re.compile(r"[A-Za-z0-9_.+-]+")
 CHECKSUMS = ("sha512", "sha256", "sha1")
@@ -22,7 +23,7 @@ class Artifact:
     """Where something is in a repository."""
 
     def __init__(self) -> None:
-        self.server = kit.address("url")
+        self.server = kit_http.address("url")
         self.repository = part("repository")
         self.group = part("group-id")
         self.name = part("artifact-id")
@@ -44,7 +45,7 @@ def work() -> None:
     username, password = kit.secret("username"), kit.secret("password")
     if bool(username) != bool(password):
         raise kit.InputError("`username` and `password` belong together; one of them is empty")
-    client = kit.Http(auth=(username, password) if username else None)
+    client = kit_http.Http(auth=(username, password) if username else None)
     if action == "upload":
         upload(client, artifact)
     else:
@@ -62,7 +63,7 @@ def part(name: str, default: str = "", optional: bool = False) -> str:
     return value
 
 
-def upload(client: kit.Http, artifact: Artifact) -> None:
+def upload(client: kit_http.Http, artifact: Artifact) -> None:
     version = part("upload-version")
     path = Path(kit.needed("file"))
     if not path.is_file():
@@ -75,7 +76,7 @@ def upload(client: kit.Http, artifact: Artifact) -> None:
     kit.say(f"stored {path} ({size} bytes) as {artifact.group}:{artifact.name}:{version}")
 
 
-def download(client: kit.Http, artifact: Artifact) -> None:
+def download(client: kit_http.Http, artifact: Artifact) -> None:
     version = part("version", optional=True)
     target = Path(kit.text("dest", "."))
     asset = find(client, artifact, version)
@@ -86,7 +87,7 @@ def download(client: kit.Http, artifact: Artifact) -> None:
     url = f"{artifact.server}/repository/{artifact.repository}/{quote(asset['path'].lstrip('/'))}"
     headers = {"Accept-Encoding": "identity"}
     try:
-        answer = client.send("GET", url, repeat=True, sink=kit.save(part_file), headers=headers)
+        answer = client.send("GET", url, repeat=True, sink=kit_http.save(part_file), headers=headers)
         answer.expect("the file was not fetched", HINTS)
         verify(part_file, asset["checksum"])
         part_file.replace(target)
@@ -95,7 +96,7 @@ def download(client: kit.Http, artifact: Artifact) -> None:
     kit.say(f"fetched {target} ({target.stat().st_size} bytes)")
 
 
-def find(client: kit.Http, artifact: Artifact, version: str) -> dict[str, Any]:
+def find(client: kit_http.Http, artifact: Artifact, version: str) -> dict[str, Any]:
     """The newest asset that fits."""
     query = {
         "repository": artifact.repository,
@@ -109,7 +110,7 @@ def find(client: kit.Http, artifact: Artifact, version: str) -> dict[str, Any]:
     if version:
         query["maven.baseVersion"] = version
     answer = client.send("GET", f"{artifact.server}/service/rest/v1/search/assets", params=query, repeat=True)
-    with kit.answers_from("a Nexus 3"):
+    with kit_http.answers_from("a Nexus 3"):
         items = [
             {"path": str(item["path"]), "checksum": dict(item.get("checksum") or {})}
             for item in answer.expect("Nexus was not asked", HINTS).json()["items"]

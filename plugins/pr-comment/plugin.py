@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import kit
+import kit_http
 
 MOST_PAGES = 50
 """Pages of a hundred comments that are searched for the one to update."""
@@ -53,7 +54,7 @@ KINDS = {"pull": "github", "merge_requests": "gitlab", "pull-requests": "bitbuck
 def work() -> None:
     mode = kit.choice("mode", ("upsert", "create"), "upsert")
     provider = kit.choice("provider", ("auto", *PROVIDERS), "auto")
-    base = kit.address("api-base") if kit.text("api-base") else ""
+    base = kit_http.address("api-base") if kit.text("api-base") else ""
     dry = kit.flag("dry-run", False)
     body = kit.block("body") or (kit.read("body-file") if kit.text("body-file") else "")
     if not body.strip():
@@ -153,7 +154,7 @@ def credential(name: str) -> str:
 
 
 def write(where: Comments, mode: str, mark: str, body: str) -> None:
-    client = kit.Http(where.headers, where.auth)
+    client = kit_http.Http(where.headers, where.auth)
     ending = f"\n\n{mark}"
     content = where.wrap(kit.cut(body.rstrip(), where.limit - len(ending)) + ending)
     old = find(client, where, mark) if mode == "upsert" else ""
@@ -167,15 +168,15 @@ def write(where: Comments, mode: str, mark: str, body: str) -> None:
     kit.say(f"wrote the comment {made.get('id', '')}")
 
 
-def find(client: kit.Http, where: Comments, mark: str) -> str:
+def find(client: kit_http.Http, where: Comments, mark: str) -> str:
     """The id of the newest comment with the mark; empty when there is none."""
-    with kit.answers_from("this provider"):
+    with kit_http.answers_from("this provider"):
         rows = listed(client, where)
         found = [int(row["id"]) for row in rows if mark in where.text(row) and not row.get("deleted")]
     return str(max(found)) if found else ""
 
 
-def listed(client: kit.Http, where: Comments) -> Iterator[dict[str, Any]]:
+def listed(client: kit_http.Http, where: Comments) -> Iterator[dict[str, Any]]:
     """All comments; pages are a bare list, or an object with `values`."""
     for page in range(1, MOST_PAGES + 1):
         params = {"per_page": 100, "pagelen": 100, "page": page}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import kit
+import kit_http
 
 LARGEST = 5 * 1024**3
 """Bytes that one PUT may carry."""
@@ -37,7 +38,7 @@ def work() -> None:
         )
     region = kit.text("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     elsewhere = os.environ.get("AWS_ENDPOINT_URL", "")
-    endpoint = kit.address("endpoint-url", elsewhere) if kit.text("endpoint-url", elsewhere) else ""
+    endpoint = kit_http.address("endpoint-url", elsewhere) if kit.text("endpoint-url", elsewhere) else ""
     url = object_url(endpoint, bucket, key, region)
     keys = credentials()
     if action == "upload":
@@ -76,7 +77,7 @@ def upload(url: str, region: str, keys: Keys) -> None:
         headers["x-amz-acl"] = acl
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    answer = kit.Http().send(
+    answer = kit_http.Http().send(
         "PUT",
         url,
         repeat=True,
@@ -89,11 +90,11 @@ def upload(url: str, region: str, keys: Keys) -> None:
 
 def download(url: str, region: str, keys: Keys, target: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
-    answer = kit.Http().send(
+    answer = kit_http.Http().send(
         "GET",
         url,
         repeat=True,
-        sink=kit.save(target),
+        sink=kit_http.save(target),
         headers=lambda: signed("GET", url, region, keys, headers, NO_BODY),
     )
     answer.expect("the object was not fetched", HINTS)

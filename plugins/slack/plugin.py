@@ -1,6 +1,7 @@
 """Posts a message to a Slack incoming webhook."""
 
 import kit
+import kit_http
 
 LONGEST = 40_000
 """Characters after which Slack cuts a message itself."""
@@ -12,11 +13,11 @@ HINTS = {
 
 
 def work() -> None:
-    webhook = kit.webhook()
+    webhook = kit_http.webhook()
     channel = kit.text("channel")
     message = kit.block("template", kit.about())
     body = {"text": kit.cut(message, LONGEST)} | ({"channel": channel} if channel else {})
-    kit.Http().send("POST", webhook, json=body).expect("Slack did not take the message", HINTS)
+    kit_http.Http().send("POST", webhook, json=body).expect("Slack did not take the message", HINTS)
     kit.say("the message was posted")
 
 

@@ -5,6 +5,7 @@ import json
 import re
 
 import kit
+import kit_http
 
 LARGEST = 28 * 1024
 """Bytes of a message that Teams takes."""
@@ -17,7 +18,7 @@ HINTS = {
 
 
 def work() -> None:
-    webhook = kit.webhook()
+    webhook = kit_http.webhook()
     title = kit.text("title", kit.about())
     message = kit.block("message")
     colour = named_colour(kit.text("theme-color", "default"))
@@ -26,7 +27,7 @@ def work() -> None:
     if len(body) > LARGEST:
         raise kit.InputError(f"the card has {len(body)} bytes, and Teams takes {LARGEST}; shorten `message`")
     headers = {"Content-Type": "application/json"}
-    answer = kit.Http().send("POST", webhook, content=body, headers=headers)
+    answer = kit_http.Http().send("POST", webhook, content=body, headers=headers)
     answer.expect("Teams did not take the card", HINTS)
     # The old connectors answer 200 with the error of another service as text.
     if "HTTP error" in answer.text:

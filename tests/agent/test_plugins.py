@@ -20,7 +20,7 @@ import httpx
 
 for name in sorted(name for name in os.environ if name.startswith(("PLUGIN_", "MINE"))):
     print(f"{name}={os.environ[name]}")
-print("here", os.path.basename(os.getcwd()), sys.executable, len(sys.argv))
+print("here", os.path.basename(os.path.dirname(os.getcwd())), sys.executable, len(sys.argv))
 print("err", file=sys.stderr)
 sys.exit(int(os.environ.get("PLUGIN_CODE", "0")))
 """
@@ -35,7 +35,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name / "plugin.yaml").write_text(f"name: {name}")
     (root / "show" / "plugin.py").write_text(SHOW)
     (root / "say" / "plugin.sh").write_text('echo "$PLUGIN_TEXT from $0" | sed "s|/.*/||"\nexit 3\n')
-    for file in ("kit.py", "run.py"):
+    for file in ("kit.py", "run.py"):  # `show` needs no more
         (root / file).write_bytes((plugins.shipped() / file).read_bytes())
     monkeypatch.setattr(plugins, "shipped", lambda: root)
     return root
@@ -59,7 +59,7 @@ async def test_a_python_plugin_runs_with_the_agents_interpreter(tmp_path: Path, 
             "PLUGIN_LEVEL=from the job",
             "PLUGIN_NODE_VERSION=20",
             "PLUGIN_TARGET_ENV=a b",
-            f"here job-1 {sys.executable} 1",
+            f"here run-1 {sys.executable} 1",
         ]
         assert stream.texts(stream="stderr") == ["err"]
 

