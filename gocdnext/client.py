@@ -251,6 +251,10 @@ class Client:
         """GET /api/v1/agents (8.2)."""
         return self._get("/api/v1/agents")
 
+    def plugins(self) -> dict[str, Any]:
+        """GET /api/v1/plugins (7.1)."""
+        return self._get("/api/v1/plugins")
+
     # Server
 
     def version(self) -> dict[str, Any]:

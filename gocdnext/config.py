@@ -128,6 +128,13 @@ VARIABLES: Final = (
         "ever. Kept within 1m and 2160h.",
     ),
     Variable(
+        "GOCDNEXT_PLUGIN_CATALOG_DIR",
+        "paths",
+        "",
+        "Folders of further plugin manifests, `<folder>/<name>/plugin.yaml`, with colons between them; a later one replaces "
+        "a plugin of the same name. Read at start, and by `gocdnext validate`.",
+    ),
+    Variable(
         "GOCDNEXT_LOG_MONTHS_AHEAD",
         "number",
         "3",
@@ -168,6 +175,8 @@ class Settings:
     approval_timeout: int | None
     """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
+    plugin_catalog_dir: str = ""
+    """Colon-separated folders; see `gocdnext.plugins.catalogue.roots`."""
 
 
 def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = None) -> Settings:
@@ -196,6 +205,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
+        plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
     )
 
 

@@ -41,6 +41,7 @@ from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.metrics import Metrics
+from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
@@ -188,6 +189,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         blobs=room,
         shutdown=shutdown,
         operator_token=operator_token,
+        catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
     )
     return _Rooms(runs, registry, agents, api, shutdown, registration_token)
 

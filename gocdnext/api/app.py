@@ -8,7 +8,7 @@ from __future__ import annotations
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
-from gocdnext.api import agents, artifacts, cors, errors, health, job_runs, pipelines, projects, runs, secrets
+from gocdnext.api import agents, artifacts, cors, errors, health, job_runs, pipelines, plugins, projects, runs, secrets
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
 from gocdnext.api.context import EXTENSION, services
@@ -24,6 +24,7 @@ BLUEPRINTS = (
     runs.blueprint,
     job_runs.blueprint,
     pipelines.blueprint,
+    plugins.blueprint,
     agents.blueprint,
     secrets.blueprint,
     artifacts.blueprint,

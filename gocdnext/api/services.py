@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import trio
 
+from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Services:
     shutdown: trio.Event
     operator_token: str | None = None
     """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""
+    catalogue: Catalogue = field(default_factory=dict)
+    """The plugins that `with:` is checked against."""
     figures: Figures = field(default_factory=Figures)
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4

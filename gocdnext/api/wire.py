@@ -425,6 +425,34 @@ class AgentDetail(Wire):
     jobs: list[AgentJob]
 
 
+# Plugins (7)
+
+
+class PluginInput(Wire):
+    name: str
+    required: bool
+    default: str = ""
+    description: str = ""
+
+
+class PluginExample(Wire):
+    yaml: str
+    name: str = ""
+    description: str = ""
+
+
+class Plugin(Wire):
+    name: str
+    inputs: list[PluginInput]
+    description: str = ""
+    category: str = ""
+    examples: list[PluginExample] = []
+
+
+class Plugins(Wire):
+    plugins: list[Plugin]
+
+
 # Health (10)
 
 

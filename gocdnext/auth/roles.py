@@ -50,6 +50,7 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/admin/secrets": Role.ADMIN,
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
+        "GET /api/v1/plugins": Role.VIEWER,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
     }

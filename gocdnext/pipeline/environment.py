@@ -49,6 +49,8 @@ class BuiltinFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The primary revision (8.4); empty for a run without one."""
     branch: str = ""
     cause_detail: Mapping[str, object] = {}
+    outcome: str = ""
+    """How the run has ended, for notifications: success, failed or canceled. Empty for every other job."""
 
 
 class JobEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,10 @@ class DeployReference(msgspec.Struct, frozen=True):
 
 
 def builtin_variables(facts: BuiltinFacts, job_name: str) -> dict[str, str]:
-    """The variables of 8.4, and CI_COMMIT_BRANCH, CI_PIPELINE_NAME and CI_PROJECT_SLUG, which recipes expect."""
+    """The variables of 8.4, and CI_COMMIT_BRANCH, CI_PIPELINE_NAME and CI_PROJECT_SLUG, which recipes expect.
+
+    Notifications also get CI_PIPELINE and CI_PIPELINE_STATUS: the plugins of the field read these names.
+    """
     found = {
         "CI": "true",
         "GOCDNEXT": "true",
@@ -83,6 +88,8 @@ def builtin_variables(facts: BuiltinFacts, job_name: str) -> dict[str, str]:
         found |= {"CI_COMMIT_SHA": facts.revision, "CI_COMMIT_SHORT_SHA": facts.revision[:SHORT_SHA]}
     if facts.branch:
         found |= {"CI_BRANCH": facts.branch, "CI_COMMIT_BRANCH": facts.branch}
+    if facts.outcome:
+        found |= {"CI_PIPELINE": facts.pipeline_name, "CI_PIPELINE_STATUS": facts.outcome}
     return found | _cause_variables(facts.cause, facts.cause_detail)
 
 

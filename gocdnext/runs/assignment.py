@@ -11,7 +11,7 @@ from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_e
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
 from gocdnext.runs.fetching import Download, FetchError, downloads
-from gocdnext.runs.state import SUCCESS, Job, Revision, Run
+from gocdnext.runs.state import CANCELED, FAILED, NOTIFICATIONS_STAGE, SUCCESS, Job, Revision, Run
 
 
 class AssignmentError(Exception):
@@ -72,7 +72,7 @@ def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
         fetched = downloads(run, definition)
         made = build_environment(
             definition,
-            _facts(run),
+            _facts(run, outcome=_outcome(run) if definition.stage == NOTIFICATIONS_STAGE else ""),
             pipeline_variables=run.definition.variables,
             matrix_key=job.matrix_key,
             secrets=secrets.known,
@@ -110,7 +110,13 @@ def deploy_reference_of(run: Run, job: Job, deploy: model.Deploy) -> DeployRefer
         raise AssignmentError(str(error)) from error
 
 
-def _facts(run: Run) -> BuiltinFacts:
+def _outcome(run: Run) -> str:
+    """What a notification tells: a failed job counts more than a cancelled one (spec-execution 15)."""
+    seen = {job.status for job in run.user_jobs}
+    return next((status for status in (FAILED, CANCELED) if status in seen), SUCCESS)
+
+
+def _facts(run: Run, outcome: str = "") -> BuiltinFacts:
     primary = primary_revision(run.revisions)
     return BuiltinFacts(
         run_id=str(run.id),
@@ -123,6 +129,7 @@ def _facts(run: Run) -> BuiltinFacts:
         revision=primary.revision,
         branch=primary.branch,
         cause_detail=run.cause_detail,
+        outcome=outcome,
     )
 
 

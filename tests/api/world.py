@@ -25,6 +25,7 @@ from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.metrics import Metrics
+from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
@@ -138,7 +139,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **connect: Any) -> AsyncIterator[World]:
+async def served(
+    database_url: str, tmp_path: Path, *, auth: bool = False, catalogue: Catalogue = NO_PLUGINS, **connect: Any
+) -> AsyncIterator[World]:
     """A served application on a database."""
     async with trio_asyncio.open_loop(), open_pool({"dsn": database_url, **connect}, size=5) as db:
         world = World(db, LogHub())
@@ -154,6 +157,7 @@ async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **con
             blobs=blobs_in(tmp_path, db),
             shutdown=world.shutdown,
             operator_token=TOKEN if auth else None,
+            catalogue=catalogue,
             clock=world.clock,
         )
         async with trio.open_nursery() as nursery:

@@ -125,6 +125,11 @@ def test_the_drawn_state_machine_is_what_the_code_does() -> None:
     assert made.stdout.decode() == (DOCS / "state-machine.md").read_text(), "run: python3 build.py docs"
 
 
+def test_the_list_of_plugins_is_that_of_the_manifests() -> None:
+    made = subprocess.run([sys.executable, DOCS.parent / "packaging/list_plugins.py"], capture_output=True, check=True)
+    assert made.stdout.decode() == (DOCS / "plugins.md").read_text(), "run: python3 build.py docs"
+
+
 @pytest.mark.parametrize("page", ["configuration", "cli"])
 def test_generated_pages_are_up_to_date(page: str) -> None:
     made = getattr(manual, page)() + "\n"

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from gocdnext.agent import environment
+from gocdnext.agent import environment, plugins
 from gocdnext.agent.config import DOCKER_SOCKETS
 from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.joblog import STDERR, STDOUT
@@ -65,27 +65,29 @@ class HostTasks:
     async def run_script(self, script: str, env: Mapping[str, str]) -> int:
         """See Tasks. No shell option is added: `set -e` comes with the script."""
         check(script, env)
+        return await self._run(["sh", "-c", "--", script], env)
+
+    async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
+        """See Tasks. Only our own plugins run here, as processes."""
+        command = plugins.command(plugin, env)
+        check("", command.env)
+        return await self._run(command.argv, command.env)
+
+    async def close(self) -> None:
+        """Nothing to do: tasks run as this user."""
+
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
         try:
             code = await run_process(
-                ["sh", "-c", "--", script],
+                argv,
                 cwd=self._cwd,
                 env={**environment.for_jobs(), **env},
                 stdout=self._log.sink(STDOUT),
                 stderr=self._log.sink(STDERR),
             )
         except OSError as error:
-            raise EngineError(_explain(error)) from error
+            raise EngineError(_explain(error, argv[0])) from error
         return code if code >= 0 else -1
-
-    async def close(self) -> None:
-        """Nothing to do: tasks run as this user."""
-
-    async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
-        """See Tasks."""
-        raise EngineError(
-            f"plugin {plugin.image}: the shell engine cannot run plugins; "
-            "run this job on an agent with a container engine"
-        )
 
 
 def _no_services(specs: Iterable[ServiceSpec]) -> str:
@@ -104,7 +106,7 @@ def check(script: str, env: Mapping[str, str]) -> None:
             raise EngineError(f"the variable {name!r} cannot be set: an empty name, '=' in it, or a NUL byte")
 
 
-def _explain(error: OSError) -> str:
+def _explain(error: OSError, program: str) -> str:
     if error.errno == errno.E2BIG:
         return TOO_LARGE
-    return f"cannot start sh: {error.strerror or error}"
+    return f"cannot start {program}: {error.strerror or error}"

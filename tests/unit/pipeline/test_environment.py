@@ -54,6 +54,11 @@ def test_built_in_variables() -> None:
     assert not {"CI_COMMIT_SHA", "CI_COMMIT_SHORT_SHA", "CI_BRANCH", "CI_COMMIT_BRANCH"} & set(bare)
 
 
+def test_notifications_hear_how_the_run_ended() -> None:
+    told = builtin_variables(msgspec.structs.replace(FACTS, outcome="failed"), "_notify_0")
+    assert (told["CI_PIPELINE"], told["CI_PIPELINE_STATUS"]) == ("build", "failed")
+
+
 def test_variables_of_the_cause() -> None:
     detail = {
         "pr_number": 12,
