@@ -420,6 +420,7 @@ def test_a_full_disk_is_told_from_other_errors(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "file").write_bytes(os.urandom(2 * BLOCK))
     _, data = packed(tmp_path, "file")
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     message = "the disk of the agent's work root is full .* set GOCDNEXT_WORKSPACE_ROOT"
     with pytest.raises(DiskFullError, match=message):
         unpacked(data, tmp_path)

@@ -447,6 +447,7 @@ async def test_bad_reports_are_lines(tmp_path: Path) -> None:
 
 async def test_a_full_disk_refuses_a_job_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     async with rig(tmp_path) as it:
         result = await it.run(script_job("echo never"))
         assert (result.status, result.exit_code) == (FAILED, -1)

@@ -101,6 +101,7 @@ async def test_downloads_are_bounded(store: Store, tmp_path: Path) -> None:
 async def test_a_full_disk_ends_a_download(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", b"x" * 1000)
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     async with Transfers() as transfers:
         with pytest.raises(DiskFullError, match="the disk of the agent's work root is full"):
             await transfers.get(store.url("x"), str(tmp_path / "down"), LIMIT)
