@@ -139,13 +139,13 @@ class _Packer:
         while waiting:
             name, directory = waiting.pop()
             self.current = name
-            with os.scandir(directory) as entries:
-                found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-            for entry in found:
-                below = f"{name}/{entry.name}" if name else entry.name
-                yield below, entry.path
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((below, entry.path))
+            entries = sorted(os.listdir(directory), key=os.fsencode)
+            self._limits.check_entries(len(entries))
+            for entry in entries:
+                below, path = f"{name}/{entry}" if name else entry, os.path.join(directory, entry)
+                yield below, path
+                if stat.S_ISDIR(os.lstat(path).st_mode):
+                    waiting.append((below, path))
 
     def _add(self, tar: tarfile.TarFile, name: str, path: str, zipped: GzipWriter) -> None:
         self.current = name

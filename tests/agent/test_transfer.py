@@ -53,7 +53,7 @@ async def test_a_proxy_is_not_asked_for_this_machine(
     store.put("x", b"content")
     async with Transfers() as transfers:
         assert (await transfers.get(store.url("x"), str(tmp_path / "down"), LIMIT)).size == 7
-        with pytest.raises(TransferError, match="http://ci.example.org cannot be reached: .*PUBLIC_BASE"):
+        with pytest.raises(TransferError, match=r"http://ci\.example\.org cannot be reached: .*PUBLIC_BASE"):
             await transfers.get("http://ci.example.org/x", str(tmp_path / "down"), LIMIT)
 
 
