@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -488,3 +490,9 @@ async def test_containers_deliver_what_they_made(tmp_path: Path, store: Store, p
             assert "in" in printed
             assert ("no cache" in printed) == (number == 0)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_idle_agent_has_nothing_of_this_in_memory() -> None:
+    script = "import sys, gocdnext.agent.main; print({'httpx', 'wcmatch', 'tarfile', 'defusedxml'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
