@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import os
 import socket
 import stat
@@ -269,6 +270,7 @@ def test_what_is_gone_or_unreadable_is_named(tmp_path: Path) -> None:
         (tar(("file", b""), ("file/below", b"")), "Not a directory"),
         (tar(("./", b"")), "has no name"),
     ],
+    ids=itertools.count(),
 )
 def test_entries_that_lead_out_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     root = tmp_path / "root"
