@@ -6,7 +6,6 @@ or goes on beyond LIMITS. The work is done in worker threads; `check` ends it ea
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import tarfile
@@ -18,6 +17,7 @@ from gocdnext.agent.disk import DiskGuard, explain
 from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.found import Check, Selection, never
 from gocdnext.agent.gzipped import GzipError, GzipReader, GzipWriter
+from gocdnext.agent.tree import PlaceError, Tree
 
 COPY = 1024 * 1024
 MAX_HEADER = 1024 * 1024
@@ -139,13 +139,13 @@ class _Packer:
         while waiting:
             name, directory = waiting.pop()
             self.current = name
-            with os.scandir(directory) as entries:
-                found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-            for entry in found:
-                below = f"{name}/{entry.name}" if name else entry.name
-                yield below, entry.path
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((below, entry.path))
+            entries = sorted(os.listdir(directory), key=os.fsencode)
+            self._limits.check_entries(len(entries))
+            for entry in entries:
+                below, path = f"{name}/{entry}" if name else entry, os.path.join(directory, entry)
+                yield below, path
+                if stat.S_ISDIR(os.lstat(path).st_mode):
+                    waiting.append((below, path))
 
     def _add(self, tar: tarfile.TarFile, name: str, path: str, zipped: GzipWriter) -> None:
         self.current = name
@@ -227,6 +227,8 @@ def unpack(file: IO[bytes], root: str, dest: str = "", check: Check = never, lim
     except (tarfile.TarError, GzipError, RecursionError, ValueError) as error:  # ValueError: a name with a NUL, say
         detail = str(error) if not isinstance(error, RecursionError) else "a header without an end"
         raise ArchiveError(f"the archive cannot be read: {detail}") from error
+    except PlaceError as error:
+        raise ArchiveError(str(error)) from error
     except OSError as error:
         raise ArchiveError(f"{unpacker.current!r} cannot be unpacked: {explain(error, root)}") from error
     finally:
@@ -236,7 +238,7 @@ def unpack(file: IO[bytes], root: str, dest: str = "", check: Check = never, lim
 class _Unpacker:
     def __init__(self, root: str, dest: str, check: Check, limits: Limits) -> None:
         self.current = dest
-        self._tree = _Tree(root)
+        self._tree = Tree(root)
         self._dest = tuple(part for part in dest.split("/") if part)
         self._check = check
         self._limits = limits
@@ -308,75 +310,6 @@ class _Unpacker:
             os.fchmod(target.fileno(), member.mode & 0o777 or 0o644)
             if 0 <= member.mtime < 2**33:
                 os.utime(target.fileno(), (member.mtime, member.mtime))
-
-
-class _Tree:
-    """Makes files, directories and links below a root, by descriptors of directories that were entered without
-    following links, or whose place the kernel says is below the root."""
-
-    def __init__(self, root: str) -> None:
-        self._root = os.path.realpath(root)
-        self._at: tuple[str, ...] = ()
-        self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def create(self, parts: tuple[str, ...]) -> int:
-        """A descriptor of a new empty file, in the place of a file or link that was there."""
-        parent, name = self._make_way(parts)
-        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
-
-    def link(self, parts: tuple[str, ...], target: str) -> None:
-        """Makes a link, in the place of a file or link that was there."""
-        parent, name = self._make_way(parts)
-        os.symlink(target, name, dir_fd=parent)
-
-    def enter(self, parts: tuple[str, ...]) -> int:
-        """The descriptor of a directory, which is made with all above it when it is not there. It is ours to close."""
-        if parts == self._at:
-            return self._fd
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for number, part in enumerate(parts, 1):
-                below = self._step(fd, part, "/".join(parts[:number]))
-                os.close(fd)
-                fd = below
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(self._fd)
-        self._fd, self._at = fd, parts
-        return fd
-
-    def _make_way(self, parts: tuple[str, ...]) -> tuple[int, str]:
-        parent, name = self.enter(parts[:-1]), parts[-1]
-        try:
-            if stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-                raise ArchiveError(f"{'/'.join(parts)!r} is a directory here and none in the archive")
-            os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            pass
-        return parent, name
-
-    def _step(self, fd: int, part: str, shown: str) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            return os.open(part, flags | os.O_NOFOLLOW, dir_fd=fd)
-        except FileNotFoundError:
-            os.mkdir(part, 0o755, dir_fd=fd)
-            made = os.open(part, flags | os.O_NOFOLLOW, dir_fd=fd)
-            os.fchmod(made, 0o755)
-            return made
-        except OSError as error:
-            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:  # a file, or a link
-                raise
-            below = os.open(part, flags, dir_fd=fd)
-        place = os.readlink(f"/proc/self/fd/{below}")
-        if place != self._root and not place.startswith(self._root.rstrip("/") + "/"):
-            os.close(below)
-            raise ArchiveError(f"{shown!r} is a link that leads out of the directory of the job")
-        return below
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ import os
 
 from gocdnext.agent.failures import DeliveryError
 
-RESERVE = 256 * 1024 * 1024
-"""Bytes that the agent leaves free: its server's database may be on the same disk."""
+RESERVE, PART = 256 * 1024 * 1024, 20
+"""What the agent leaves free, in bytes, or the n-th part of a small disk: its server's database may be there too."""
 STEP = 16 * 1024 * 1024
 """Bytes written between two looks at the disk."""
 
@@ -25,12 +25,13 @@ class DiskGuard:
         self._written = 0
 
     def check(self) -> None:
-        """DiskFullError when less than RESERVE is free for this user."""
+        """DiskFullError when less is free for this user than must stay."""
         disk = os.statvfs(self._directory)
         free = disk.f_bavail * disk.f_frsize
-        if free < RESERVE:
+        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // PART)
+        if free < reserve:
             raise DiskFullError(
-                _full(self._directory, f"only {free >> 20} MiB are free, {RESERVE >> 20} MiB must stay")
+                _full(self._directory, f"only {free >> 20} MiB are free, {reserve >> 20} MiB must stay")
             )
 
     def wrote(self, size: int) -> None:

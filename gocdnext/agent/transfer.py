@@ -136,7 +136,13 @@ class Transfers:
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
             timeout = httpx.Timeout(STALL, connect=CONNECT)
-            self._client = httpx.AsyncClient(verify=_tls(), timeout=timeout, max_redirects=MAX_REDIRECTS)
+            self._client = httpx.AsyncClient(
+                verify=_tls(),
+                timeout=timeout,
+                max_redirects=MAX_REDIRECTS,
+                # A proxy would look for the server on its own machine.
+                mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
+            )
         return self._client
 
 
@@ -259,7 +265,8 @@ def _translated(where: str) -> Iterator[None]:
     except httpx.TimeoutException:
         raise _PassingError(f"{where} did not answer in time") from None
     except httpx.ConnectError as error:
-        raise _PassingError(f"{where} cannot be reached: {error}") from None
+        hint = "the server's GOCDNEXT_ARTIFACTS_PUBLIC_BASE has to be an address that its agents reach"
+        raise _PassingError(f"{where} cannot be reached: {error}; {hint}") from None
     except httpx.HTTPError as error:
         raise _PassingError(f"the connection to {where} broke: {str(error) or type(error).__name__}") from None
     except OSError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import itertools
 import os
 import socket
 import stat
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 from gocdnext.agent.archive import LIMITS, ArchiveError, Limits, Packed, Unpacked, pack, unpack
 from gocdnext.agent.disk import DiskFullError
+from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.found import FoundError, Selection, select
 from gocdnext.agent.gzipped import BLOCK
 
@@ -267,6 +270,7 @@ def test_what_is_gone_or_unreadable_is_named(tmp_path: Path) -> None:
         (tar(("file", b""), ("file/below", b"")), "Not a directory"),
         (tar(("./", b"")), "has no name"),
     ],
+    ids=itertools.count(),
 )
 def test_entries_that_lead_out_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     root = tmp_path / "root"
@@ -420,6 +424,7 @@ def test_a_full_disk_is_told_from_other_errors(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "file").write_bytes(os.urandom(2 * BLOCK))
     _, data = packed(tmp_path, "file")
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     message = "the disk of the agent's work root is full .* set GOCDNEXT_WORKSPACE_ROOT"
     with pytest.raises(DiskFullError, match=message):
         unpacked(data, tmp_path)
@@ -442,3 +447,31 @@ def test_a_disk_that_really_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
             unpacked(data, small)
     finally:
         subprocess.run(["umount", str(small)], check=True, timeout=10)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+    st.lists(st.tuples(st.integers(0, 6000), st.sampled_from(b"\0\xff/.7SgxLK\x80") | st.integers(0, 255)), max_size=6),
+    st.booleans(),
+)
+def test_damaged_archives_give_our_error_and_touch_nothing_else(
+    form: int, changes: list[tuple[int, int]], sums_are_right: bool
+) -> None:
+    header = tarfile.TarInfo("d/é")
+    header.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "99"}
+    made = tar(("a", b"x" * 700), ("n" * 200, b""), entry("l", tarfile.SYMTYPE, "a"), header, ("z", b"z"), format=form)
+    data = bytearray(gzip.decompress(made))
+    for at, byte in changes:
+        data[at] = byte
+    if sums_are_right:
+        for at in range(0, len(data), 512):
+            if any(data[at : at + 512]):
+                data[at + 148 : at + 156] = b" " * 8
+                data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        root.mkdir()
+        with contextlib.suppress(DeliveryError):
+            unpacked(gzip.compress(bytes(data), 1), root)
+        assert os.listdir(folder) == ["root"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 from pathlib import Path
 
@@ -150,6 +151,7 @@ def test_cobertura_lines_shared_by_classes() -> None:
         ("<!DOCTYPE c [<!ENTITY a 'b'>]><coverage/>", "entities"),
         (b"<coverage>" + b" " * coverage.MAX_FILE, "larger than 32 MiB"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_cobertura(text: str | bytes, message: str) -> None:
     with pytest.raises(DeliveryError, match=message):

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +21,7 @@ from grpclib.exceptions import GRPCError
 
 from gocdnext.agent import transfer
 from gocdnext.proto import agent_pb2 as pb
+from tests.agent.containers import IMAGE, Podman
 from tests.agent.scripted_server import PATIENCE, Rig, rig, script_job
 from tests.agent.store import TOKEN, Answers, Store, serving_store
 
@@ -447,6 +450,7 @@ async def test_bad_reports_are_lines(tmp_path: Path) -> None:
 
 async def test_a_full_disk_refuses_a_job_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     async with rig(tmp_path) as it:
         result = await it.run(script_job("echo never"))
         assert (result.status, result.exit_code) == (FAILED, -1)
@@ -464,3 +468,31 @@ async def test_a_call_waits_for_a_server_that_is_away_for_a_moment(tmp_path: Pat
         it.server.answers["RequestArtifactUpload"] = lambda request: errors.pop() if errors else answer(request)
         assert (await it.run(job)).status == SUCCESS
         assert errors == []
+
+
+async def test_containers_deliver_what_they_made(tmp_path: Path, store: Store, podman: Podman) -> None:
+    job = script_job(
+        "test -e node_modules/lib || echo no cache; cat deps/in; mkdir -p dist node_modules; echo out > dist/app;"
+        " chmod 600 dist/app; ln -s app dist/link; mkfifo dist/fifo; echo lib > node_modules/lib",
+        image=IMAGE,
+        artifact_downloads=[download(store, "in", archive(**{"in": b"in\n"}), dest="deps")],
+        artifact_paths=["dist"],
+        caches=[pb.CacheEntry(key="deps", paths=["node_modules"])],
+    )
+    async with rig(tmp_path, engine="docker", docker_sockets=(podman.socket,)) as it:
+        Answers(store, it.server)
+        for number in range(2):
+            job.job_id = f"job-{number}"
+            result = await it.run(job)
+            assert (result.status, result.error) == (SUCCESS, "")
+            assert content(store.get("up-0")) == {"dist/app": b"out\n"}
+            printed = it.server.streams[0].printed(job.job_id)
+            assert "in" in printed
+            assert ("no cache" in printed) == (number == 0)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_idle_agent_has_nothing_of_this_in_memory() -> None:
+    script = "import sys, gocdnext.agent.main; print({'httpx', 'wcmatch', 'tarfile', 'defusedxml'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"

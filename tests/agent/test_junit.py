@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -140,6 +141,7 @@ def test_texts_are_cut_at_characters() -> None:
         (b"<testsuite>" + b"<a>" * 200, "nested more than 100 deep"),
         (b"<testsuite>" + b" " * junit.MAX_FILE, "larger than 8 MiB"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_report(data: bytes, message: str) -> None:
     with pytest.raises(XmlError, match=message):

@@ -45,6 +45,18 @@ async def test_up_and_down(store: Store, tmp_path: Path) -> None:
     assert not {"Authorization", "Transfer-Encoding"} & set(headers)
 
 
+async def test_a_proxy_is_not_asked_for_this_machine(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    store.put("x", b"content")
+    async with Transfers() as transfers:
+        assert (await transfers.get(store.url("x"), str(tmp_path / "down"), LIMIT)).size == 7
+        with pytest.raises(TransferError, match=r"http://ci\.example\.org cannot be reached: .*PUBLIC_BASE"):
+            await transfers.get("http://ci.example.org/x", str(tmp_path / "down"), LIMIT)
+
+
 async def test_nothing_at_all_can_be_moved(store: Store, tmp_path: Path) -> None:
     (tmp_path / "up").touch()
     async with Transfers() as transfers:
@@ -101,6 +113,7 @@ async def test_downloads_are_bounded(store: Store, tmp_path: Path) -> None:
 async def test_a_full_disk_ends_a_download(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", b"x" * 1000)
     monkeypatch.setattr("gocdnext.agent.disk.RESERVE", 2**60)
+    monkeypatch.setattr("gocdnext.agent.disk.PART", 1)
     async with Transfers() as transfers:
         with pytest.raises(DiskFullError, match="the disk of the agent's work root is full"):
             await transfers.get(store.url("x"), str(tmp_path / "down"), LIMIT)

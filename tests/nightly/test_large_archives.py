@@ -56,22 +56,15 @@ def test_a_gibibyte_up_and_down_in_little_memory(tmp_path: Path) -> None:
         for number in range(1024):
             file.write(os.urandom(MIB) if number % 2 else b"text of a log\n" * (MIB // 14))
     # The store is a process of its own: its memory is not what is measured.
-    store = subprocess.Popen(
-        [sys.executable, "-m", "tests.agent.store", str(tmp_path / "blob")], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert store.stdout is not None
-        url = store.stdout.readline().strip()
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(folder), url],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=900,
-        )
-    finally:
-        store.kill()
-        store.wait()
+    serve = [sys.executable, "-m", "tests.agent.store", str(tmp_path / "blob")]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as store:
+        try:
+            assert store.stdout is not None
+            url = store.stdout.readline().strip()
+            move = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(folder), url]
+            done = subprocess.run(move, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
+        finally:
+            store.kill()
     assert int(done.stdout) < 64 * 1024, "KiB"
     with open(folder / "large", "rb") as one, open(folder / "out" / "large", "rb") as other:
         while piece := one.read(MIB):
