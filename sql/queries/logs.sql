@@ -41,6 +41,18 @@ SELECT
     (SELECT count(*) FROM stored) AS stored
 FROM allotted a;
 
+-- name: newest_seqs
+-- Up to which line each of these jobs is stored: an agent that comes back sends again what it has no word of.
+SELECT
+    j.id,
+    (
+        SELECT l.seq FROM log_lines l
+        WHERE l.job_run_id = j.id
+        ORDER BY l.seq DESC
+        LIMIT 1
+    ) AS seq
+FROM unnest($1::uuid []) AS j (id);
+
 -- name: lines_after
 -- One page of a run's lines in cursor order, for a reader that is behind what is kept in memory.
 SELECT

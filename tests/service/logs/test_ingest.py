@@ -10,7 +10,8 @@ from uuid import uuid4
 import trio
 
 from gocdnext.db.pool import Database
-from gocdnext.logs.ingest import BUFFER_LINES, TEXT_CHARS, Target
+from gocdnext.logs.batches import TEXT_CHARS
+from gocdnext.logs.ingest import BUFFER_LINES, Target
 from tests.service.logs.conftest import Logs
 from tests.service.logs.seed import Seeded, running_run
 
