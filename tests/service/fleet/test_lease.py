@@ -64,7 +64,7 @@ async def test_what_our_own_agents_are_granted(fleet: Fleet) -> None:
 
 
 async def test_a_server_without_leases_gives_none(fleet: Fleet, db: Database) -> None:
-    other = Fleet(db, lease_seconds=0)
+    other = Fleet(db, fleet.blobs, lease_seconds=0)
     async with trio.open_nursery() as nursery:
         other.port = await nursery.start(other.server.run, "127.0.0.1", 0)
         async with other.agent() as client:
@@ -99,7 +99,7 @@ async def test_an_agent_comes_back_to_its_job(fleet: Fleet) -> None:
 
 
 async def test_an_agent_comes_back_to_another_server(fleet: Fleet, db: Database) -> None:
-    other = Fleet(db)
+    other = Fleet(db, fleet.blobs)
     async with trio.open_nursery() as nursery, fleet.leased_agent() as client:
         other.port = await nursery.start(other.server.run, "127.0.0.1", 0)
         seeded = await fleet.running(client)
