@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -21,15 +22,17 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.logs import batches
 from gocdnext.logs.batches import Columns
-from gocdnext.logs.frames import Line, chunks
+from gocdnext.logs.frames import chunks
 from gocdnext.logs.hub import LogHub
 
-BUFFER_LINES = 4096
+BUFFER_LINES = 8192
 BUFFER_BYTES = 16 * 1024 * 1024
 BATCH_LINES = 2000
 BATCH_BYTES = 4 * 1024 * 1024
 MAX_WRITES = 4
 """Batches written at a time by all sessions together: agents that log much leave connections for everybody else."""
+LONG_RUN = 8
+"""Lines of a run, on average, from which on a batch is stored by runs."""
 
 _LINE_OVERHEAD = 64
 """Bytes that a line costs beside its text, so that empty lines are bounded too."""
@@ -73,11 +76,31 @@ class _Batch:
     streams: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     size: int = 0
+    runs: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """Neighbours that are numbered without a gap and have time and stream in common: how many, the first's number,
+    time, stream. All lines, or none when some came one by one."""
 
-    def lines(self, before: int) -> Iterator[Line]:
-        """The lines with the cursors that they were stored under."""
+    def lines(self, before: int) -> Iterator[tuple[int, str, int, int, str, str]]:
+        """The lines (see `frames.Line`) with the cursors that they were stored under."""
         job_id = itertools.repeat(str(self.target.job_id))
-        return map(Line, itertools.count(before + 1), job_id, self.seqs, self.micros, self.streams, self.texts)
+        return zip(itertools.count(before + 1), job_id, self.seqs, self.micros, self.streams, self.texts, strict=False)
+
+    def columns(self) -> tuple[list[Any], ...]:
+        """One element a line, for the statement `insert_lines`."""
+        return self.seqs, self.micros, self.streams, self.texts
+
+    def stretches(self) -> tuple[list[Any], ...]:
+        """One element a run, for the statement `insert_runs`: few and long ones cost a third of many short ones, for
+        the driver looks at every element of an array several times."""
+        counts, firsts, micros, streams = map(list, zip(*self.runs, strict=True))
+        ends = list(itertools.accumulate(counts))
+        starts = [end - count for end, count in zip(ends, counts, strict=True)]
+        separators, joined = [], []
+        for start, end in zip(starts, ends, strict=True):
+            separator, text = _joined(self.texts[start:end])
+            separators.append(separator)
+            joined.append(text)
+        return starts, firsts, micros, streams, separators, joined
 
 
 class LogIngest:
@@ -122,6 +145,7 @@ class LogWriter:
         batch.micros.append(batches.storable_time(micros, now))
         batch.streams.append(batches.storable_stream(stream))
         batch.texts.append(text)
+        batch.runs.clear()
         self._count(batch, 1, len(text))
 
     def add_batch(self, target: Target, columns: Columns, now: int) -> None:
@@ -133,11 +157,17 @@ class LogWriter:
         if batch is None:
             batch = self._begin(target)
         texts = batches.storable_texts(columns.texts)
+        in_runs = len(batch.runs) > 0 or not batch.seqs
         batch.seqs.extend(range(columns.first, columns.first + count))
         batch.texts += texts
+        first = columns.first
         for lines, micros, stream in columns.runs:
-            batch.micros += [batches.storable_time(micros, now)] * lines
-            batch.streams += [batches.storable_stream(stream)] * lines
+            at, name = batches.storable_time(micros, now), batches.storable_stream(stream)
+            batch.micros += [at] * lines
+            batch.streams += [name] * lines
+            if in_runs:
+                batch.runs.append((lines, first, at, name))
+            first += lines
         self._count(batch, count, sum(map(len, texts)))
 
     def mark(self, number: int) -> None:
@@ -229,17 +259,12 @@ class LogWriter:
         self._publish(batch, before, complete=stored == count)
 
     async def _insert(self, conn: Connection, batch: _Batch) -> tuple[int, int] | None:
-        target = batch.target
-        row = await conn.fetchrow(
-            _SQL.insert_lines,
-            target.job_id,
-            self._agent_id,
-            target.attempt,
-            batch.seqs,
-            batch.micros,
-            batch.streams,
-            batch.texts,
-        )
+        target, count = batch.target, len(batch.seqs)
+        owner = (target.job_id, self._agent_id, target.attempt)
+        if 0 < len(batch.runs) <= count // LONG_RUN:
+            row = await conn.fetchrow(_SQL.insert_runs, *owner, count, *batch.stretches())
+        else:
+            row = await conn.fetchrow(_SQL.insert_lines, *owner, *batch.columns())
         return None if row is None else (row["before"], row["stored"])
 
     def _publish(self, batch: _Batch, before: int, *, complete: bool) -> None:
@@ -252,6 +277,16 @@ class LogWriter:
         else:
             # Some lines were there already, under other cursors: the table knows which.
             hub.advance(run_id, last)
+
+
+def _joined(texts: list[str]) -> tuple[str, str]:
+    """A separator that is in none of the texts, and the texts with it before each."""
+    separator = "\n"
+    while True:
+        text = separator + separator.join(texts)
+        if text.count(separator) == len(texts):
+            return separator, text
+        separator = f"\x1e{secrets.token_hex(8)}\x1e"
 
 
 def _say_waiting(attempt: tenacity.RetryCallState) -> None:

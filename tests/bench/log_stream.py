@@ -67,7 +67,7 @@ async def _flood(product: Product, job: str, streams: int, lines: int) -> float:
         await api.online(*(f"agent{number}" for number in range(streams)))
         made = "\n".join(f"job{number}: {job}" for number in range(streams))
         run = await api.start(make_repository(product.folder / "repository", made))
-        extra = 2 * streams  # the echo of the script and the marker of its end
+        extra = 4 * streams  # the echoes of checkout and script, and the marker of the end
         first, last, seen = await trio.to_thread.run_sync(_read, product, run, lines + extra)
         assert await api.ended(run) == "success"
         stored = [
