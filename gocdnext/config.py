@@ -81,6 +81,13 @@ VARIABLES: Final = (
         "and at start everything is sealed with the first. Empty: the random one in the state directory.",
     ),
     Variable(
+        "GOCDNEXT_AGENT_LEASE",
+        "duration",
+        "75s",
+        "How long an agent that has lost its connection keeps its running jobs, at most 10m; nobody else gets them "
+        "before. `off` or `0`: they are repeated as soon as it is back.",
+    ),
+    Variable(
         "GOCDNEXT_PUBLIC_BASE",
         "url",
         "",
@@ -161,6 +168,8 @@ class Settings:
     agent_registration_token: str | None
     secret_keys: tuple[bytes, ...]
     """Empty: the key of the state directory."""
+    agent_lease: int
+    """Seconds; 0 = agents get no lease."""
     public_base: str
     artifacts_root: Path
     artifacts_base: str
@@ -203,6 +212,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
         artifacts_min_free=read.number("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", 0, 100_000_000) * 2**20,
         cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
+        agent_lease=read.window("GOCDNEXT_AGENT_LEASE", 1, 600) or 0,
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),

@@ -175,6 +175,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         metrics,
         blobs=room,
         registration_token=registration_token,
+        lease_seconds=settings.agent_lease,
         clock=utc_now,
         new_id=uuid4,
     )

@@ -15,7 +15,7 @@ from gocdnext.agent.disk import DiskFullError, DiskGuard, explain
 from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.joblog import STDERR, JobLog
-from gocdnext.agent.outbox import Outbox, frame
+from gocdnext.agent.outbox import Channel, frame
 from gocdnext.agent.workspace import WorkspaceError, job_directory
 from gocdnext.durations import format_duration
 from gocdnext.proto import agent_pb2
@@ -43,7 +43,7 @@ class Job:
     """`run` is the whole life of it; `cancel` ends it early, from any other task."""
 
     def __init__(
-        self, assignment: JobAssignment, engine: Engine, workspace_root: str, outbox: Outbox, calls: Calls
+        self, assignment: JobAssignment, engine: Engine, workspace_root: str, outbox: Channel, calls: Calls
     ) -> None:
         secrets = [*assignment.log_masks, *secrets_of(assignment.checkouts)]
         self._assignment = assignment
@@ -51,7 +51,7 @@ class Job:
         self._root = workspace_root
         self._outbox = outbox
         self._calls = calls
-        self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox)
+        self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox, assignment.attempt)
         self._scope = trio.CancelScope()
         self._canceled: str | None = None
         self._artifacts: Sequence[ArtifactRef] = ()
@@ -213,4 +213,5 @@ class Job:
             error=self._log.mask(error.replace("\0", ""))[:MAX_ERROR],
             artifacts=self._artifacts,
             outputs=values or {},
+            attempt=self._assignment.attempt,
         )

@@ -21,9 +21,9 @@ from h2.exceptions import H2Error
 import gocdnext
 from gocdnext.agent.config import AgentSettings
 from gocdnext.proto.agent_grpc import AgentServiceStub
-from gocdnext.proto.agent_pb2 import RegisterRequest, RegisterResponse, ServerMessage
+from gocdnext.proto.agent_pb2 import LeaseRequest, RegisterRequest, RegisterResponse, ServerMessage
 
-DIAL_TIMEOUT = 15.0
+DIAL_TIMEOUT = 10.0
 """Seconds for the TCP connection and Register together."""
 
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -74,8 +74,9 @@ class Wire:
         self._stream: Any = None
         self.session_id = ""
 
-    async def register(self) -> RegisterResponse:
-        """A fresh session. RefusedError when name or token is wrong, WireError for everything else."""
+    async def register(self, lease: LeaseRequest) -> RegisterResponse:
+        """A new session; `lease` is what the agent has from earlier ones. RefusedError when name or token is wrong,
+        WireError for everything else."""
         settings = self._settings
         request = RegisterRequest(
             agent_id=settings.name,
@@ -86,6 +87,8 @@ class Wire:
             tags=settings.tags,
             capacity=settings.capacity,
             engine=settings.engine,
+            log_batches=True,
+            lease=lease,
         )
         try:
             with _translated(), trio.fail_after(DIAL_TIMEOUT):

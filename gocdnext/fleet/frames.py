@@ -70,6 +70,7 @@ def job_assignment(assignment: Assignment) -> pb.JobAssignment:
         outputs={alias: output.env for alias, output in job.outputs.items()},
         coverage_report=_coverage(job),
         service_generation=assignment.service_generation,
+        attempt=assignment.attempt,
     )
 
 

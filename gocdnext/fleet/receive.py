@@ -28,6 +28,7 @@ from gocdnext.fleet import frames
 from gocdnext.fleet.ports import FleetMetrics, Runs
 from gocdnext.fleet.session import Held, Session
 from gocdnext.fleet.wire import MessageBuffer
+from gocdnext.logs import batches
 from gocdnext.logs.ingest import LogWriter
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs import state
@@ -97,6 +98,12 @@ class Receiver:
                 self._line(message.log, micros)
                 if self._log.full:
                     await self._log.room()
+            elif kind == "log_batch" and self._session.log_batches:
+                self._batch(message.log_batch, micros)
+                if self._log.full:
+                    await self._log.room()
+            elif kind == "mark" and self._session.leased:
+                self._log.mark(message.mark.number)
             elif kind == "heartbeat":
                 self._session.outbox.offer(_pong(now))
             elif kind == "result":
@@ -116,8 +123,19 @@ class Receiver:
         at = line.at
         self._log.add(held.target, line.seq, at.seconds * 1_000_000 + at.nanos // 1000, line.stream, line.text, now)
 
+    def _batch(self, batch: pb.LogBatch, now: int) -> None:
+        texts, runs = list(batch.texts), [(run.lines, run.at_micros, run.stream) for run in batch.runs]
+        if (problem := batches.problem(batch.first_seq, texts, runs)) is not None:
+            raise GRPCError(Status.INVALID_ARGUMENT, problem)
+        held = self._session.owns(batch.run_id, batch.job_id, batch.attempt)
+        if held is None:
+            self._metrics.log_lines_dropped("snapshot_stale", len(texts))
+            self._session.refuse(batch.run_id, batch.job_id, batch.attempt)
+            return
+        self._log.add_batch(held.target, batches.after(held.stored, batch.first_seq, texts, runs), now)
+
     async def _result(self, result: pb.JobResult) -> None:
-        held = self._session.owns(result.run_id, result.job_id)
+        held = self._session.owns(result.run_id, result.job_id, result.attempt)
         status = frames.STATUS.get(result.status)
         if held is None or status is None:
             _log.info("result ignored", agent=self._session.name, job_id=result.job_id[:64], status=result.status)

@@ -414,17 +414,30 @@ FROM job_runs
 WHERE agent_id = $1 AND status = 'running'
 ORDER BY run_id, id;
 
+-- name: running_jobs_of_agents
+-- What agents have been given, for the look whether their sessions know of it.
+SELECT agent_id, run_id, id, attempt
+FROM job_runs
+WHERE agent_id = any($1::uuid []) AND status = 'running'
+ORDER BY run_id, id;
+
 -- name: stale_jobs
--- Running jobs whose agent is missing, offline, or silent since $1.
+-- Running jobs whose agent is missing, silent for $2 at the time $1, or offline. One that is offline with a lease may
+-- come back to its jobs: it has the lease and $3 on top.
 SELECT j.run_id, j.id, j.agent_id, j.attempt
 FROM job_runs j
 LEFT JOIN agents a ON a.id = j.agent_id
 WHERE
     j.status = 'running'
     AND j.agent_id IS NOT NULL
-    AND (a.id IS NULL OR a.status = 'offline' OR a.last_seen_at IS NULL OR a.last_seen_at < $1)
+    AND (
+        a.id IS NULL
+        OR a.last_seen_at IS NULL
+        OR (a.status = 'offline' AND a.lease_hash = '')
+        OR a.last_seen_at < $1::timestamptz - greatest($2::interval, make_interval(secs => a.lease_seconds) + $3::interval)
+    )
 ORDER BY j.run_id, j.id
-LIMIT $2;
+LIMIT $4;
 
 -- name: downstream_pipelines
 -- Pipelines of the run's project with an upstream material on this pipeline and stage, for success; by name.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ from gocdnext.agent.engines import open_engine
 from gocdnext.proto.agent_grpc import AgentServiceBase
 from gocdnext.proto.agent_pb2 import (
     AgentMessage,
+    Attempt,
     CancelJob,
     JobAssignment,
     JobResult,
+    LogBatch,
     LogLine,
     Pong,
     RegisterRequest,
     RegisterResponse,
     ServerMessage,
+    Stored,
     TaskSpec,
 )
 
@@ -49,6 +53,8 @@ class Stream:
         self.reading = asyncio.Event()
         self.reading.set()
         self.transport: Any = None
+        self.marks: list[int] = []
+        self.acked = 0
         self._keep_logs = keep_logs
         self._waiters: set[trio.Event] = set()
         self._out: asyncio.Queue[ServerMessage | bytes | GRPCError | None] = asyncio.Queue()
@@ -64,6 +70,15 @@ class Stream:
 
     def cancel(self, job_id: str, reason: str = "user canceled") -> None:
         self.send(ServerMessage(cancel=CancelJob(run_id="run-1", job_id=job_id, reason=reason)))
+
+    def confirm(self, number: int | None = None) -> None:
+        """Says that everything up to a mark is stored; without a number everything that has come."""
+        self.acked = max(self.marks, default=0) if number is None else number
+        self.send(ServerMessage(stored=Stored(number=self.acked)))
+
+    def cut(self) -> None:
+        """The connection breaks."""
+        self.transport.abort()
 
     def end(self, error: GRPCError | None = None) -> None:
         """Ends the stream: with OK, or with the error's status."""
@@ -102,6 +117,12 @@ class Stream:
     # -- the handler's side (asyncio)
 
     def take(self, message: AgentMessage) -> None:
+        if message.HasField("log_batch"):
+            for line in lines_of(message.log_batch):
+                self.take(AgentMessage(log=line))
+            return
+        if message.HasField("mark"):
+            self.marks.append(message.mark.number)
         if message.HasField("log"):
             self.lines += 1
             self.bytes += len(message.log.text)
@@ -124,8 +145,24 @@ class Stream:
             raise item
 
 
+def lines_of(batch: LogBatch) -> Iterator[LogLine]:
+    """The lines of a batch, as they would have come one by one."""
+    texts = iter(batch.texts)
+    seq = batch.first_seq
+    for run in batch.runs:
+        for text in itertools.islice(texts, run.lines):
+            line = LogLine(run_id=batch.run_id, job_id=batch.job_id, seq=seq, stream=run.stream, text=text)
+            line.at.FromMicroseconds(run.at_micros)
+            yield line
+            seq += 1
+
+
 class ScriptedServer(AgentServiceBase):
-    """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close."""
+    """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close.
+
+    With `lease_seconds` it gives leases: an agent that shows the secret keeps what `keeps` says (default: everything),
+    and `acks` says of what has come, at once, that it is stored. Register waits for `answer_registrations`.
+    """
 
     def __init__(self, *, keep_logs: bool = True) -> None:
         self.registrations: list[RegisterRequest] = []
@@ -135,6 +172,11 @@ class ScriptedServer(AgentServiceBase):
         self.pong = True
         self.confirm = True
         self.keep_logs = keep_logs
+        self.lease_seconds = 0
+        self.keeps: Callable[[Attempt], bool] | None = lambda attempt: True
+        self.acks = True
+        self.answer_registrations = trio.Event()
+        self.answer_registrations.set()
         self.port = 0
         self.answers: dict[str, Callable[[Any], Any]] = {}
         self._connected = trio.Event()
@@ -154,7 +196,16 @@ class ScriptedServer(AgentServiceBase):
         if self.register_error is not None:
             raise self.register_error
         session = f"session-{len(self.registrations)}"
-        await stream.send_message(RegisterResponse(session_id=session, heartbeat_seconds=self.heartbeat_seconds))
+        await trio_asyncio.trio_as_aio(self.answer_registrations.wait)()
+        answer = RegisterResponse(session_id=session, heartbeat_seconds=self.heartbeat_seconds)
+        if self.lease_seconds:
+            answer.log_batches = True
+            answer.lease.seconds = self.lease_seconds
+            answer.lease.secret = request.lease.secret or f"secret-{len(self.registrations)}"
+            if request.lease.secret and self.keeps is not None:
+                answer.lease.resumed = True
+                answer.lease.kept.extend(filter(self.keeps, request.lease.attempts))
+        await stream.send_message(answer)
 
     async def Connect(self, stream: Any) -> None:
         mine = Stream(stream.metadata.get("x-gocdnext-session", ""), keep_logs=self.keep_logs)
@@ -182,6 +233,8 @@ class ScriptedServer(AgentServiceBase):
             mine.take(message)
             if message.HasField("heartbeat") and self.pong:
                 mine.send(ServerMessage(pong=Pong()))
+            if message.HasField("mark") and self.acks:
+                mine.confirm()
         mine.half_closed = True
         mine.wake()
         if not self.confirm:
@@ -277,9 +330,12 @@ def settings_for(server: ScriptedServer, root: Path, **changes: Any) -> AgentSet
 
 
 @contextlib.asynccontextmanager
-async def rig(root: Path, *, keep_logs: bool = True, **changes: Any) -> AsyncIterator[Rig]:
+async def rig(
+    root: Path, *, keep_logs: bool = True, lease_seconds: int = 0, heartbeat_seconds: int = 30, **changes: Any
+) -> AsyncIterator[Rig]:
     """The real agent against a scripted server; both end with the context."""
     async with scripted_server(keep_logs=keep_logs) as server, trio.open_nursery() as nursery:
+        server.lease_seconds, server.heartbeat_seconds = lease_seconds, heartbeat_seconds
         settings = settings_for(server, root, **changes)
         it = Rig(server, Client(settings, open_engine(settings)), root)
 

@@ -193,9 +193,9 @@ async def test_a_server_that_does_not_read_slows_the_job_down_and_nothing_is_los
 
 async def _until_flow_stops(it: Any) -> None:
     """Until the agent's outbox is full: only then does it stop reading the job's pipe."""
-    outbox = it.client._session._outbox
+    outbox = it.client._outbox
     with trio.fail_after(20):
-        while outbox._size < outbox._limit:
+        while outbox._size < outbox._limits[False]:
             await trio.sleep(0.001)  # polling a condition, bounded above
 
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 import trio
+import trio.testing
 import trio_asyncio
 
 from gocdnext.blobs.room import Blobs
@@ -24,7 +25,7 @@ from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
-from gocdnext.runs.state import Job, Run
+from gocdnext.runs.state import MAX_LOSSES, Job, Run
 from tests.blob_room import blobs_in
 from tests.secrets_room import secrets_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, Counted, agent
@@ -174,6 +175,81 @@ async def test_an_agent_that_comes_back_repeats_its_job(whole: Whole) -> None:
         again = (await client.receive()).assign
         assert again.job_id == first.job_id
         assert (await whole.job("compile"))["attempt"] == 1
+
+
+async def leased(whole: Whole, client: Agent, secret: str = "", held: tuple[pb.JobAssignment, ...] = ()) -> bool:
+    """Registers as our own agents do and connects; whether it came back to its lease."""
+    attempts = [pb.Attempt(run_id=job.run_id, job_id=job.job_id, attempt=job.attempt) for job in held]
+    lease = pb.LeaseRequest(secret=secret, attempts=attempts)
+    answer = await client.register(capacity=1, log_batches=True, lease=lease)
+    await client.connect()
+    return answer.lease.resumed
+
+
+async def test_an_agent_with_a_lease_goes_on_with_its_job(whole: Whole) -> None:
+    await whole.create_run()
+    async with agent(whole) as first, agent(whole) as second:  # type: ignore[arg-type]
+        await leased(whole, first)
+        assigned = (await first.receive()).assign
+        first.channel.close()
+        assert await leased(whole, second, first.lease.secret, (assigned,))
+        result = pb.JobResult(run_id=assigned.run_id, job_id=assigned.job_id, status=pb.RUN_STATUS_SUCCESS)
+        await second.send(pb.AgentMessage(result=result))
+        # The next job of the run comes to the slot that it has freed.
+        assert (await second.receive()).assign.name == "unit"
+    job = await whole.job("compile")
+    assert (job["status"], job["attempt"]) == ("success", 0)
+
+
+async def test_an_assignment_that_never_arrived_is_made_again_and_costs_nothing(whole: Whole) -> None:
+    await whole.create_run()
+    async with contextlib.AsyncExitStack() as stack:
+        secret = ""
+        for attempt in range(MAX_LOSSES + 2):
+            client = await stack.enter_async_context(agent(whole))  # type: ignore[arg-type]
+            # It comes back without the job each time, as when the connection broke under the assignment.
+            assert await leased(whole, client, secret) == bool(secret)
+            assigned = (await client.receive()).assign
+            assert (assigned.name, assigned.attempt) == ("compile", attempt)
+            secret = client.lease.secret
+            client.channel.close()
+    job = await whole.job("compile")
+    assert (job["status"], job["losses"]) == ("running", 0)
+
+
+async def test_a_cancel_that_the_agent_missed_ends_a_job_that_it_does_not_have(whole: Whole) -> None:
+    await whole.create_run()
+    async with agent(whole) as first, agent(whole) as second:  # type: ignore[arg-type]
+        await leased(whole, first)
+        assigned = (await first.receive()).assign
+        first.channel.close()
+        await whole.runs.cancel_job(UUID(assigned.job_id))
+        assert await leased(whole, second, first.lease.secret)
+    assert (await whole.job("compile"))["status"] == "canceled"
+
+
+async def test_the_reaper_waits_for_a_lease_and_what_it_took_is_not_given_back(whole: Whole) -> None:
+    await whole.create_run()
+    async with agent(whole) as first, agent(whole) as second:  # type: ignore[arg-type]
+        await leased(whole, first)
+        assigned = (await first.receive()).assign
+        first.channel.close()
+        with trio.fail_after(10):
+            while await whole.db.fetchval("SELECT status FROM agents") != "offline":
+                await trio.testing.wait_all_tasks_blocked(0.002)
+        assert await whole.runs.reap() == 0
+        await whole.db.execute("UPDATE agents SET last_seen_at = last_seen_at - interval '89 seconds'")
+        assert await whole.runs.reap() == 0
+        await whole.db.execute("UPDATE agents SET lease_seconds = 200")
+        await whole.db.execute("UPDATE agents SET last_seen_at = last_seen_at - interval '100 seconds'")
+        assert await whole.runs.reap() == 0
+        await whole.db.execute("UPDATE agents SET lease_seconds = 75")
+        assert await whole.runs.reap() == 1
+        await whole.db.execute("UPDATE agents SET last_seen_at = now()")
+        assert await leased(whole, second, first.lease.secret, (assigned,))
+        assert list(second.lease.kept) == []
+        again = (await second.receive()).assign
+        assert (again.job_id, again.attempt) == (assigned.job_id, 1)
 
 
 async def test_a_cancelled_job_is_stopped_at_its_agent(whole: Whole) -> None:
