@@ -59,6 +59,8 @@ CREATE TABLE public.agents (
     session_generation bigint DEFAULT 0 NOT NULL,
     last_seen_at timestamp with time zone,
     registered_at timestamp with time zone NOT NULL,
+    lease_hash text DEFAULT ''::text NOT NULL,
+    lease_seconds integer DEFAULT 0 NOT NULL,
     CONSTRAINT agents_status_check CHECK ((status = ANY (ARRAY['online'::text, 'offline'::text, 'disabled'::text])))
 );
 
