@@ -32,10 +32,10 @@ class PluginCommand:
     """Folders of this machine that the command reads: an engine that hides the disk must show these, read-only."""
 
 
-def command(plugin: PluginSpec, env: Mapping[str, str]) -> PluginCommand:
-    """The command for a plugin task. Raises EngineError when the plugin is not one of ours."""
+def command(plugin: PluginSpec, env: Mapping[str, str], engine: str) -> PluginCommand:
+    """The command for a plugin task. Raises EngineError, naming the engine, when the plugin is not one of ours."""
     root = shipped()
-    folder = _folder(root, plugin.image)
+    folder = _folder(root, plugin.image, engine)
     settings = {plugin_env(name): value for name, value in plugin.settings.items()}
     if (folder / SHELL).is_file():
         return PluginCommand(("sh", str(folder / SHELL)), {**settings, **env}, (str(root),))
@@ -53,13 +53,13 @@ def available() -> list[str]:
     return sorted(file.parent.name for file in files)
 
 
-def _folder(root: Path, image: str) -> Path:
+def _folder(root: Path, image: str, engine: str) -> Path:
     name = own_plugin(image)
     known = available()
     if name in known:
         return root / name
     raise EngineError(
-        f"plugin {image}: the shell engine cannot run plugins from images, and this is none of those that need no image "
+        f"plugin {image}: the {engine} engine cannot run plugins from images, and this is none of those that need no image "
         f"({', '.join(f'gocdnext/{each}' for each in known)}); run this job on an agent with a container engine, or "
         "write the step as a script"
     )

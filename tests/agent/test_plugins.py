@@ -99,6 +99,11 @@ async def test_what_is_not_ours_is_refused_with_what_to_do(tmp_path: Path, own: 
         assert result.error.endswith("run this job on an agent with a container engine, or write the step as a script")
 
 
+async def test_without_a_container_engine_auto_runs_them_too(tmp_path: Path, own: Path) -> None:
+    async with rig(tmp_path / "work", engine="auto", docker_sockets=(str(tmp_path / "none"),)) as it:
+        assert (await it.run(job("show"))).status == SUCCESS
+
+
 async def test_settings_that_no_environment_can_hold(tmp_path: Path, own: Path) -> None:
     async with rig(tmp_path / "work") as it:
         result = await it.run(job("show", None, **{"a=b": "x"}))
@@ -106,7 +111,7 @@ async def test_settings_that_no_environment_can_hold(tmp_path: Path, own: Path) 
 
 
 def test_what_an_engine_with_its_own_view_of_the_disk_must_show() -> None:
-    command = plugins.command(PluginSpec(image="gocdnext/slack:v1"), {})
+    command = plugins.command(PluginSpec(image="gocdnext/slack:v1"), {}, "shell")
     assert {str(plugins.shipped()), sys.prefix, sys.base_prefix} <= set(command.needs)
     assert all(any(word.startswith(folder) for folder in command.needs) for word in command.argv if word[0] == "/")
 

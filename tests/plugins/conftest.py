@@ -54,7 +54,7 @@ class Workspace:
 
     def command(self, name: str, inputs: Mapping[str, str], env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         task = PluginSpec(image=f"gocdnext/{name}:v1", settings=inputs)
-        found = plugins.command(task, {**self.env, **env})
+        found = plugins.command(task, {**self.env, **env}, "shell")
         return list(found.argv), {**environment.for_jobs(), **found.env}
 
     def good(self, name: str, inputs: Mapping[str, str], **env: str) -> Outcome:

@@ -55,6 +55,8 @@ class HostEngine:
 class HostTasks:
     """See Tasks."""
 
+    engine = HostEngine.name
+
     def __init__(self, cwd: str, log: TaskLog) -> None:
         self._cwd = cwd
         self._log = log
@@ -65,29 +67,36 @@ class HostTasks:
     async def run_script(self, script: str, env: Mapping[str, str]) -> int:
         """See Tasks. No shell option is added: `set -e` comes with the script."""
         check(script, env)
-        return await self._run(["sh", "-c", "--", script], env)
+        return await self._code(["sh", "-c", "--", script], env, ())
 
     async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
         """See Tasks. Only our own plugins run here, as processes."""
-        command = plugins.command(plugin, env)
+        command = plugins.command(plugin, env, self.engine)
         check("", command.env)
-        return await self._run(command.argv, command.env)
+        return await self._code(command.argv, command.env, command.needs)
 
     async def close(self) -> None:
         """Nothing to do: tasks run as this user."""
 
-    async def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    async def _code(self, argv: Sequence[str], env: Mapping[str, str], needs: Sequence[str]) -> int:
         try:
-            code = await run_process(
-                argv,
-                cwd=self._cwd,
-                env={**environment.for_jobs(), **env},
-                stdout=self._log.sink(STDOUT),
-                stderr=self._log.sink(STDERR),
-            )
+            code = await self._run(argv, env, needs)
         except OSError as error:
             raise EngineError(_explain(error, argv[0])) from error
         return code if code >= 0 else -1
+
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str], needs: Sequence[str]) -> int:
+        """Runs a command with the job's variables; its output goes to the log. Raises OSError.
+
+        `needs` are the folders that it must be able to read; here it sees the whole disk.
+        """
+        return await run_process(
+            argv,
+            cwd=self._cwd,
+            env={**environment.for_jobs(), **env},
+            stdout=self._log.sink(STDOUT),
+            stderr=self._log.sink(STDERR),
+        )
 
 
 def _no_services(specs: Iterable[ServiceSpec]) -> str:
