@@ -255,6 +255,20 @@ class Client:
         """GET /api/v1/plugins (7.1)."""
         return self._get("/api/v1/plugins")
 
+    # Reports
+
+    def tests(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/tests (6.1)."""
+        return self._get(f"/api/v1/runs/{run_id}/tests")
+
+    def coverage(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/coverage (6.3)."""
+        return self._get(f"/api/v1/runs/{run_id}/coverage")
+
+    def coverage_trend(self, pipeline_id: str, limit: int) -> dict[str, Any]:
+        """GET /api/v1/pipelines/{id}/coverage-trend (6.3)."""
+        return self._get(f"/api/v1/pipelines/{pipeline_id}/coverage-trend", [("limit", limit)])
+
     # Server
 
     def version(self) -> dict[str, Any]:

@@ -38,6 +38,8 @@ COMMANDS = {
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),
     "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),
+    "tests": Entry("reports", "tests", "Show the test results of a run."),
+    "coverage": Entry("reports", "coverage", "Show the coverage of a run, or of a pipeline over time."),
     "logs": Entry("logs", "logs", "Print the log of a run, or follow it."),
     "cancel": Entry("runs", "cancel", "Cancel a run."),
     "plugins": Entry("plugins", "plugins", "List the plugins that jobs can use, or show one."),

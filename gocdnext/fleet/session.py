@@ -110,6 +110,8 @@ class Session:
     """Jobs that the agent was told to stop."""
     refused: set[tuple[str, int]] = field(default_factory=set)
     """Attempts that are not the agent's any more and that it was told to stop."""
+    cleanups: dict[UUID, int] = field(default_factory=dict)
+    """Runs whose services the agent was told to remove, up to which generation; until it answers."""
     outbox: Outbox = field(default_factory=Outbox)
 
     @property

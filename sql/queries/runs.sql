@@ -270,7 +270,7 @@ WHERE r.id = $1;
 
 -- name: save_run
 -- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and
--- jobs; lines and artifacts of discarded attempts go.
+-- jobs; lines, artifacts and reports of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
@@ -333,6 +333,18 @@ lines AS (
 
 delivered AS (
     DELETE FROM artifacts
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+tests AS (
+    DELETE FROM test_results
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+coverage AS (
+    DELETE FROM coverage_reports
     WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
 )
