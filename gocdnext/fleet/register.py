@@ -18,9 +18,10 @@ from gocdnext.fleet.credentials import matches_hash, matches_token, token_hash
 from gocdnext.fleet.lease import Grant, Known
 from gocdnext.fleet.ports import Runs
 from gocdnext.fleet.registry import Registry
-from gocdnext.fleet.session import Session
+from gocdnext.fleet.session import CLEANING_ENGINES, Session
 from gocdnext.logs.ingest import Target
 from gocdnext.proto import agent_pb2 as pb
+from gocdnext.reports import services
 
 HEARTBEAT_SECONDS = 30
 MAX_NAME = 253
@@ -95,6 +96,9 @@ class Registration:
         # They are over for the server; should the agent have kept them against the protocol, it is told.
         for run_id, job_id in cancels:
             session.cancel(run_id, job_id, CANCEL_REASON)
+        if session.engine in CLEANING_ENGINES:
+            for run_id, generation in await trio_asyncio.trio_as_aio(services.left)(self._db, self._clock()):
+                session.clean_up(run_id, generation)
 
     async def _resume(self, session: Session, request: pb.LeaseRequest) -> list[pb.Attempt]:
         """Gives the session what is still the agent's of what it has; the rest of it is to be stopped."""

@@ -275,7 +275,3 @@ LIMIT $2;
 UPDATE runs
 SET services_cleaned = greatest(services_cleaned, $2)
 WHERE id = $1 AND services_cleaned < $2;
-
--- name: tell_services_over
--- Tells every server that the services of a run may go, up to a generation.
-SELECT pg_notify('services_over', $1::uuid::text || ' ' || $2::bigint::text);

@@ -419,6 +419,11 @@ SELECT pg_notify('run_queued', r.id::text) FROM unnest($1::uuid []) AS r (id);
 SELECT pg_notify('stop_job', s.agent_id::text || ' ' || s.run_id::text || ' ' || s.job_id::text)
 FROM unnest($1::uuid [], $2::uuid [], $3::uuid []) AS s (agent_id, run_id, job_id);
 
+-- name: notify_services_over
+-- Tells every server that the services of finished runs may go, up to a generation each.
+SELECT pg_notify('services_over', s.run_id::text || ' ' || s.generation::text)
+FROM unnest($1::uuid [], $2::bigint []) AS s (run_id, generation);
+
 -- name: running_jobs_of_agent
 -- What an agent that registers again had been given.
 SELECT run_id, id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested

@@ -8,11 +8,12 @@ from uuid import uuid4
 import trio
 
 from gocdnext.db.pool import Database
+from gocdnext.fleet.session import MAX_CLEANUPS
 from gocdnext.fleet.wire import MAX_MESSAGE
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.reports import testing
 from tests.service.fleet.conftest import Agent, Fleet, assignment, job_result
-from tests.service.logs.seed import Seeded
+from tests.service.logs.seed import Seeded, running_run
 
 
 def batch(seeded: Seeded, *results: pb.TestResult, job: int = 0) -> pb.AgentMessage:
@@ -268,3 +269,90 @@ async def test_a_repeated_job_reports_anew(fleet: Fleet) -> None:
         await client.send(batch(seeded, pb.TestResult(name="second", status="passed")))
         await settled(fleet, client)
         assert [case["name"] for case in await cases(fleet.db, seeded)] == ["second"]
+
+
+async def finished_run(fleet: Fleet, generation: int = 0) -> Seeded:
+    """A finished run that had services."""
+    seeded = await running_run(fleet.db)
+    await fleet.db.execute(
+        "UPDATE runs SET status = 'success', finished_at = $2, has_services = true, service_generation = $3"
+        " WHERE id = $1",
+        seeded.run_id,
+        fleet.clock(),
+        generation,
+    )
+    return seeded
+
+
+async def asked(client: Agent) -> tuple[str, int]:
+    """The next message, which asks for a clean-up."""
+    message = await client.receive()
+    assert message.WhichOneof("kind") == "cleanup_run_services"
+    return message.cleanup_run_services.run_id, message.cleanup_run_services.max_generation
+
+
+def cleaned(seeded: Seeded, error: str = "") -> pb.AgentMessage:
+    said = pb.CleanupRunServicesResult(run_id=str(seeded.run_id), deleted=-1, error_message=error, engine="kubernetes")
+    return pb.AgentMessage(cleanup_run_services_result=said)
+
+
+async def test_a_clean_up_is_asked_for_until_an_agent_confirms_it(fleet: Fleet) -> None:
+    seeded = await finished_run(fleet, generation=2)
+    for error in ("the cluster is away", ""):
+        async with fleet.agent() as client:
+            await client.register(name="k8s", engine="kubernetes")
+            await client.connect()
+            assert await asked(client) == (str(seeded.run_id), 2)
+            await client.send(cleaned(seeded, error))
+            await client.send(cleaned(seeded))  # repeated: nobody asked for this one
+            await settled(fleet, client)
+    assert fleet.metrics.reports_dropped == {
+        ("cleanup_run_services_result", "failed"): 1,
+        ("cleanup_run_services_result", "not_held"): 2,
+    }
+    assert await fleet.db.fetchval("SELECT services_cleaned FROM runs") == 2
+    async with fleet.agent() as client:
+        await client.register(name="k8s", engine="kubernetes")
+        await client.connect()
+        await settled_without_requests(client)
+
+
+async def settled_without_requests(client: Agent) -> None:
+    await client.send(pb.AgentMessage(heartbeat=pb.Heartbeat()))
+    assert (await client.receive()).WhichOneof("kind") == "pong"
+
+
+async def test_only_engines_that_keep_services_are_asked(fleet: Fleet) -> None:
+    seeded = await finished_run(fleet)
+    async with fleet.agent() as shell, fleet.agent() as old:
+        await shell.register(name="shell", engine="shell")
+        await shell.connect()
+        await old.register(name="old", engine="")
+        await old.connect()
+        assert await asked(old) == (str(seeded.run_id), 0)
+        later = await finished_run(fleet, generation=1)
+        fleet.registry.clean_up(later.run_id, 1)
+        fleet.registry.clean_up(later.run_id, 1)
+        fleet.registry.clean_up(later.run_id, 0)
+        assert await asked(old) == (str(later.run_id), 1)
+        await settled_without_requests(old)
+        await settled_without_requests(shell)
+        await old.send(cleaned(later))
+        await shell.send(cleaned(seeded))
+        await settled(fleet, old)
+        await settled(fleet, shell)
+    rows = await fleet.db.fetch("SELECT id, services_cleaned FROM runs")
+    assert {row["id"]: row["services_cleaned"] for row in rows} == {seeded.run_id: -1, later.run_id: 1}
+
+
+async def test_clean_ups_that_wait_are_bounded(fleet: Fleet) -> None:
+    async with fleet.agent() as client:
+        await client.register(name="k8s", engine="kubernetes")
+        await client.connect()
+        for _ in range(MAX_CLEANUPS + 50):
+            fleet.registry.clean_up(uuid4(), 0)
+        (session,) = fleet.registry.sessions()
+        assert len(session.cleanups) == MAX_CLEANUPS
+        for _ in range(MAX_CLEANUPS):
+            await asked(client)
+        await settled_without_requests(client)
