@@ -281,7 +281,17 @@ def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[s
             run_id, generation = payload.split(" ")
             registry.clean_up(UUID(run_id), int(generation))
 
-    return {"run_queued": run_queued, "stop_job": stop_job, "services_over": services_over}
+    def agent_changed(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            agent_id, word = payload.split(" ")
+            registry.told(UUID(agent_id), word == "disabled")
+
+    return {
+        "run_queued": run_queued,
+        "stop_job": stop_job,
+        "services_over": services_over,
+        "agent_changed": agent_changed,
+    }
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

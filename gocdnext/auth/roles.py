@@ -58,6 +58,10 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/plugins": Role.VIEWER,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
+        "POST /api/v1/agents": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/token": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/disable": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/enable": Role.ADMIN,
     }
 )
 """`METHOD path` -> the lowest role that is let in when authentication is on."""

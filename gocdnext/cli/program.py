@@ -43,6 +43,7 @@ COMMANDS = {
     "logs": Entry("logs", "logs", "Print the log of a run, or follow it."),
     "cancel": Entry("runs", "cancel", "Cancel a run."),
     "plugins": Entry("plugins", "plugins", "List the plugins that jobs can use, or show one."),
+    "agents": Entry("agents", "agents", "Look at agents, disable and enable them, make tokens."),
     "doctor": Entry("doctor", "doctor", "Check that this machine and the server are in order."),
     "config": Entry("about", "config", "Show every setting of the server."),
     "version": Entry("about", "version", "Show the version of this program and of the server."),

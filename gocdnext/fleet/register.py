@@ -11,10 +11,10 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.auth.agent_tokens import matches_hash, matches_token, token_hash
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.fleet import lease
-from gocdnext.fleet.credentials import matches_hash, matches_token, token_hash
 from gocdnext.fleet.lease import Grant, Known
 from gocdnext.fleet.ports import Runs
 from gocdnext.fleet.registry import Registry

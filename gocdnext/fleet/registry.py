@@ -77,6 +77,11 @@ class Registry:
         for session in self.ready():
             session.clean_up(run_id, generation)
 
+    def told(self, agent_id: UUID, disabled: bool) -> None:
+        """An operator has disabled or enabled the agent, here or at another server."""
+        if (session := self._by_agent.get(agent_id)) is not None:
+            self.set_disabled(session, disabled)
+
     # -- sessions ------------------------------------------------------------------------------------
 
     def supersede(self, agent_id: UUID) -> None:

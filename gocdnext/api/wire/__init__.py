@@ -9,6 +9,8 @@ from gocdnext.api.wire.agents import (
     AgentDetail,
     AgentJob,
     Agents,
+    AgentToken,
+    NewAgentBody,
 )
 from gocdnext.api.wire.base import (
     Error,
@@ -96,6 +98,7 @@ __all__ = [
     "Agent",
     "AgentDetail",
     "AgentJob",
+    "AgentToken",
     "Agents",
     "Applied",
     "AppliedPipeline",
@@ -118,6 +121,7 @@ __all__ = [
     "JobRunLite",
     "Label",
     "LogLine",
+    "NewAgentBody",
     "PackageCoverage",
     "PipelineMetrics",
     "PipelinePreview",

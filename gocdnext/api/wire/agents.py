@@ -42,3 +42,16 @@ class AgentJob(Wire):
 class AgentDetail(Wire):
     agent: Agent
     jobs: list[AgentJob]
+
+
+class NewAgentBody(Wire):
+    """A new agent. Ours: the reference makes them by SQL."""
+
+    name: str = ""
+
+
+class AgentToken(Wire):
+    """A token, in the only answer that ever has it."""
+
+    id: Id
+    token: str
