@@ -12,6 +12,7 @@ from gocdnext.api import (
     agents,
     artifacts,
     cors,
+    environments,
     errors,
     health,
     job_runs,
@@ -40,6 +41,7 @@ BLUEPRINTS = (
     plugins.blueprint,
     agents.blueprint,
     secrets.blueprint,
+    environments.blueprint,
     reports.blueprint,
     artifacts.blueprint,
 )

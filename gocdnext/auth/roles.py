@@ -56,6 +56,8 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
         "GET /api/v1/plugins": Role.VIEWER,
+        "PUT /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
+        "DELETE /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
         "POST /api/v1/agents": Role.ADMIN,

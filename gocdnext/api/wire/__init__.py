@@ -18,6 +18,7 @@ from gocdnext.api.wire.base import (
     Time,
     Wire,
 )
+from gocdnext.api.wire.environments import FreezeBody
 from gocdnext.api.wire.health import (
     Health,
     Version,
@@ -112,6 +113,7 @@ __all__ = [
     "DefinitionJob",
     "Edge",
     "Error",
+    "FreezeBody",
     "GateAnswer",
     "GateVote",
     "GlobalRun",

@@ -85,6 +85,8 @@ class JobDetail(Wire):
     decided_at: Time | None = None
     decided_by: str | None = None
     decision: str | None = None
+    held_by_freeze: bool = False
+    frozen_envs: list[str] = []
     notify_on: str | None = None
     notify_uses: str | None = None
     waiting: Waiting | None = None
