@@ -77,6 +77,9 @@ class Registration:
             answer.lease.kept.extend(await self._resume(session, request.lease))
         else:
             await self._start_afresh(session)
+        if session.engine in CLEANING_ENGINES:
+            for run_id, generation in await trio_asyncio.trio_as_aio(services.left)(self._db, self._clock()):
+                session.clean_up(run_id, generation)
         if granted.secret:
             answer.heartbeat_seconds = granted.heartbeat_seconds
             answer.lease.seconds, answer.lease.secret = granted.seconds, granted.secret
@@ -96,9 +99,6 @@ class Registration:
         # They are over for the server; should the agent have kept them against the protocol, it is told.
         for run_id, job_id in cancels:
             session.cancel(run_id, job_id, CANCEL_REASON)
-        if session.engine in CLEANING_ENGINES:
-            for run_id, generation in await trio_asyncio.trio_as_aio(services.left)(self._db, self._clock()):
-                session.clean_up(run_id, generation)
 
     async def _resume(self, session: Session, request: pb.LeaseRequest) -> list[pb.Attempt]:
         """Gives the session what is still the agent's of what it has; the rest of it is to be stopped."""
