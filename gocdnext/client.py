@@ -255,6 +255,36 @@ class Client:
         """GET /api/v1/plugins (7.1)."""
         return self._get("/api/v1/plugins")
 
+    def agent(self, agent_id: str, jobs: int = 20) -> dict[str, Any]:
+        """GET /api/v1/agents/{id} (8.2) with the agent's newest jobs."""
+        return self._get(f"/api/v1/agents/{agent_id}", [("jobs", jobs)])
+
+    def set_agent(self, agent_id: str, *, disabled: bool) -> None:
+        """POST /api/v1/agents/{id}/disable or /enable."""
+        self._post(f"/api/v1/agents/{agent_id}/{'disable' if disabled else 'enable'}", None)
+
+    def create_agent(self, name: str) -> dict[str, Any]:
+        """POST /api/v1/agents: a new agent and its token."""
+        return self._post("/api/v1/agents", {"name": name})
+
+    def new_agent_token(self, agent_id: str) -> dict[str, Any]:
+        """POST /api/v1/agents/{id}/token: another token."""
+        return self._post(f"/api/v1/agents/{agent_id}/token", None)
+
+    # Reports
+
+    def tests(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/tests (6.1)."""
+        return self._get(f"/api/v1/runs/{run_id}/tests")
+
+    def coverage(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/coverage (6.3)."""
+        return self._get(f"/api/v1/runs/{run_id}/coverage")
+
+    def coverage_trend(self, pipeline_id: str, limit: int) -> dict[str, Any]:
+        """GET /api/v1/pipelines/{id}/coverage-trend (6.3)."""
+        return self._get(f"/api/v1/pipelines/{pipeline_id}/coverage-trend", [("limit", limit)])
+
     # Server
 
     def version(self) -> dict[str, Any]:

@@ -276,7 +276,22 @@ def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[s
             agent_id, run_id, job_id = map(UUID, payload.split(" "))
             registry.cancel(agent_id, run_id, job_id, "user canceled")
 
-    return {"run_queued": run_queued, "stop_job": stop_job}
+    def services_over(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            run_id, generation = payload.split(" ")
+            registry.clean_up(UUID(run_id), int(generation))
+
+    def agent_changed(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            agent_id, word = payload.split(" ")
+            registry.told(UUID(agent_id), word == "disabled")
+
+    return {
+        "run_queued": run_queued,
+        "stop_job": stop_job,
+        "services_over": services_over,
+        "agent_changed": agent_changed,
+    }
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

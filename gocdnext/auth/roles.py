@@ -42,6 +42,11 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/job_runs/<job_id>/rerun": Role.MAINTAINER,
         "POST /api/v1/job_runs/<job_id>/approve": Role.MAINTAINER,
         "POST /api/v1/job_runs/<job_id>/reject": Role.MAINTAINER,
+        "GET /api/v1/runs/<run_id>/tests": Role.VIEWER,
+        "GET /api/v1/runs/<run_id>/coverage": Role.VIEWER,
+        "GET /api/v1/runs/<run_id>/services": Role.VIEWER,
+        "GET /api/v1/tests/history": Role.VIEWER,
+        "GET /api/v1/pipelines/<pipeline_id>/coverage-trend": Role.VIEWER,
         "GET /api/v1/pipelines/<pipeline_id>/yaml": Role.VIEWER,
         "POST /api/v1/pipelines/<pipeline_id>/trigger": Role.MAINTAINER,
         "GET /api/v1/projects/<slug>/secrets": Role.VIEWER,
@@ -51,8 +56,14 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
         "GET /api/v1/plugins": Role.VIEWER,
+        "PUT /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
+        "DELETE /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
         "GET /api/v1/agents": Role.VIEWER,
         "GET /api/v1/agents/<agent_id>": Role.VIEWER,
+        "POST /api/v1/agents": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/token": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/disable": Role.ADMIN,
+        "POST /api/v1/agents/<agent_id>/enable": Role.ADMIN,
     }
 )
 """`METHOD path` -> the lowest role that is let in when authentication is on."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import grpclib.server
 import structlog
@@ -21,6 +22,7 @@ from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.fleet.ports import FleetMetrics, Runs
 from gocdnext.fleet.receive import Receiver
 from gocdnext.fleet.registry import Registry
+from gocdnext.fleet.reports import Reports
 from gocdnext.fleet.session import Session
 from gocdnext.fleet.wire import messages_of
 from gocdnext.logs.ingest import LogIngest, LogWriter, Target
@@ -46,9 +48,11 @@ class Conversations:
         store: BlobStore,
         *,
         clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._confirm = partial(artifacts.confirm, db, store)
+        self._reports = Reports(db, metrics, clock=clock, new_id=new_id)
         self._runs = runs
         self._registry = registry
         self._ingest = ingest
@@ -72,6 +76,7 @@ class Conversations:
             self._runs,
             self._metrics,
             confirm=self._confirm,
+            reports=self._reports,
             clock=self._clock,
             finished=self._registry.finished,
         )

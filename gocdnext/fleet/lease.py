@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from gocdnext.fleet.credentials import matches_hash, token_hash
+from gocdnext.auth.agent_tokens import matches_hash, token_hash
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs.service import LEASE_LAG, STALE_AFTER
 

@@ -44,5 +44,8 @@ class FleetMetrics(LogMetrics, Protocol):
     def agent_drained(self, outcome: str, seconds: float) -> None:
         """`gocdnext_agent_drain_total{outcome}` and its histogram; `clean` or `abandoned`."""
 
+    def report_dropped(self, kind: str, reason: str) -> None:
+        """`gocdnext_agent_reports_dropped_total{kind,reason}`: a report that did not fit or is nobody's."""
+
     def result_invalid(self, kind: str) -> None:
         """`gocdnext_job_result_validation_failed_total{kind}`; `artifacts` or `outputs`."""

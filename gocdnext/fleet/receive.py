@@ -26,6 +26,7 @@ from gocdnext.blobs.artifacts import Attempt, Claimed
 from gocdnext.db.pool import DatabaseUnavailableError
 from gocdnext.fleet import frames
 from gocdnext.fleet.ports import FleetMetrics, Runs
+from gocdnext.fleet.reports import Reports
 from gocdnext.fleet.session import Held, Session
 from gocdnext.fleet.wire import MessageBuffer
 from gocdnext.logs import batches
@@ -38,6 +39,8 @@ DRAIN_MESSAGES = 512
 """Messages handled before others get their turn."""
 COMPLETE_SECONDS = 5.0
 """Bound of one try to store a result."""
+REPORT_SECONDS = 30.0
+"""Bound of one try to keep a report, which may be a batch of 8 MiB."""
 MAX_OUTPUTS = 64
 MAX_OUTPUT_BYTES = 64 * 1024
 
@@ -59,6 +62,7 @@ class Receiver:
         metrics: FleetMetrics,
         *,
         confirm: Confirm,
+        reports: Reports,
         clock: Callable[[], datetime],
         finished: Callable[[Session, Held], None],
     ) -> None:
@@ -67,6 +71,7 @@ class Receiver:
         self._runs = runs
         self._metrics = metrics
         self._confirm = confirm
+        self._reports = reports
         self._clock = clock
         self._finished = finished
         self._ignored: Counter[str] = Counter()
@@ -111,8 +116,11 @@ class Receiver:
             elif kind == "draining":
                 if not self._session.draining:
                     self._session.draining_since = time.monotonic()
+            elif self._reports.is_report(kind):
+                if (keep := self._reports.keeping(self._session, kind, message)) is not None:
+                    await self._persistently(keep, REPORT_SECONDS)
             else:
-                # Reports of tests, coverage and services have no store yet; progress is never sent by agents.
+                # Progress is never sent by agents.
                 self._ignored[kind or "unknown"] += 1
 
     def _line(self, line: pb.LogLine, now: int) -> None:
@@ -191,11 +199,11 @@ class Receiver:
         await self._persistently(partial(self._complete_once, report))
         self._finished(self._session, held)
 
-    async def _persistently(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Does the trio function `work`, in tries of COMPLETE_SECONDS, until the database has taken it."""
+    async def _persistently(self, work: Callable[[], Awaitable[None]], within: float = COMPLETE_SECONDS) -> None:
+        """Does the trio function `work`, in tries of `within` seconds, until the database has taken it."""
 
         async def once() -> None:
-            with trio.fail_after(COMPLETE_SECONDS):
+            with trio.fail_after(within):
                 await work()
 
         async for attempt in tenacity.AsyncRetrying(

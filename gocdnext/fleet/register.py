@@ -11,16 +11,17 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.auth.agent_tokens import matches_hash, matches_token, token_hash
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.fleet import lease
-from gocdnext.fleet.credentials import matches_hash, matches_token, token_hash
 from gocdnext.fleet.lease import Grant, Known
 from gocdnext.fleet.ports import Runs
 from gocdnext.fleet.registry import Registry
-from gocdnext.fleet.session import Session
+from gocdnext.fleet.session import CLEANING_ENGINES, Session
 from gocdnext.logs.ingest import Target
 from gocdnext.proto import agent_pb2 as pb
+from gocdnext.reports import services
 
 HEARTBEAT_SECONDS = 30
 MAX_NAME = 253
@@ -76,6 +77,9 @@ class Registration:
             answer.lease.kept.extend(await self._resume(session, request.lease))
         else:
             await self._start_afresh(session)
+        if session.engine in CLEANING_ENGINES:
+            for run_id, generation in await trio_asyncio.trio_as_aio(services.left)(self._db, self._clock()):
+                session.clean_up(run_id, generation)
         if granted.secret:
             answer.heartbeat_seconds = granted.heartbeat_seconds
             answer.lease.seconds, answer.lease.secret = granted.seconds, granted.secret

@@ -70,6 +70,18 @@ class Registry:
         if session is not None and session.release(str(job_id)):
             self._on_slot_free()
 
+    # -- word of other rooms and servers ---------------------------------------------------------------
+
+    def clean_up(self, run_id: UUID, generation: int) -> None:
+        """The services of a run may go: tells every ready agent whose engine keeps some."""
+        for session in self.ready():
+            session.clean_up(run_id, generation)
+
+    def told(self, agent_id: UUID, disabled: bool) -> None:
+        """An operator has disabled or enabled the agent, here or at another server."""
+        if (session := self._by_agent.get(agent_id)) is not None:
+            self.set_disabled(session, disabled)
+
     # -- sessions ------------------------------------------------------------------------------------
 
     def supersede(self, agent_id: UUID) -> None:

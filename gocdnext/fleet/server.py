@@ -65,7 +65,9 @@ class AgentServer:
         self._db = db
         self._registry = registry
         self._clock = clock
-        self._conversations = Conversations(db, runs, registry, ingest, metrics, blobs.store, clock=clock)
+        self._conversations = Conversations(
+            db, runs, registry, ingest, metrics, blobs.store, clock=clock, new_id=new_id
+        )
         registration = Registration(
             db,
             runs,

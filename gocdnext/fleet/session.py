@@ -24,6 +24,10 @@ OUTBOX_MESSAGES = 16
 MAX_REFUSED = 4096
 """Attempts that an agent is told to stop because they are not its own; their ids come from the agent."""
 NOT_YOURS = "the job is not this agent's any more"
+MAX_CLEANUPS = 256
+"""Clean-ups of services that may wait for an agent's answer; what is over that, its next session is told."""
+CLEANING_ENGINES = frozenset({"", "kubernetes"})
+"""Engines whose services outlive a job (protocol-agent 2.6)."""
 
 
 class Phase(Enum):
@@ -110,6 +114,8 @@ class Session:
     """Jobs that the agent was told to stop."""
     refused: set[tuple[str, int]] = field(default_factory=set)
     """Attempts that are not the agent's any more and that it was told to stop."""
+    cleanups: dict[UUID, int] = field(default_factory=dict)
+    """Runs whose services the agent was told to remove, up to which generation; until it answers."""
     outbox: Outbox = field(default_factory=Outbox)
 
     @property
@@ -153,6 +159,16 @@ class Session:
             self.cancelled.add(str(job_id))
             message = pb.CancelJob(run_id=str(run_id), job_id=str(job_id), reason=reason)
             self.outbox.offer(pb.ServerMessage(cancel=message), urgent=True)
+
+    def clean_up(self, run_id: UUID, generation: int) -> None:
+        """Tells the agent to remove the services of a run up to a generation, if its engine keeps any."""
+        if self.engine not in CLEANING_ENGINES or self.cleanups.get(run_id, -1) >= generation:
+            return
+        if len(self.cleanups) >= MAX_CLEANUPS and run_id not in self.cleanups:
+            return
+        self.cleanups[run_id] = generation
+        message = pb.CleanupRunServices(run_id=str(run_id), max_generation=generation)
+        self.outbox.offer(pb.ServerMessage(cleanup_run_services=message), urgent=True)
 
     def release(self, job_id: str) -> bool:
         """Forgets the assignment of a job; False when there was none."""

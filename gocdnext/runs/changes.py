@@ -104,6 +104,8 @@ class _Settled:
     signaled: int = 0
     unsent: list[Sent] = field(default_factory=list)
     elsewhere: list[events.StopJob] = field(default_factory=list)
+    services_over: dict[UUID, int] = field(default_factory=dict)
+    """Runs that ended with services, and the generation of those."""
 
 
 class _Turns:
@@ -329,6 +331,8 @@ class Changes:
             for effect in effects:
                 if isinstance(effect, events.LookAgain) and effect.run_id == looked_at:
                     continue
+                if isinstance(effect, events.RunEnded) and run.definition.services:
+                    settled.services_over[run.id] = run.service_generation
                 if not isinstance(effect, events.StopJob):
                     self._perform(run, effect)
                 elif self._fleet.cancel(effect.agent_id, effect.run_id, effect.job_id, effect.reason):
@@ -361,6 +365,10 @@ class Changes:
             # The agent's session may be on another server; one that is nowhere is told when it registers.
             ids = [(stop.agent_id, stop.run_id, stop.job_id) for stop in settled.elsewhere]
             await self._db.execute(_SQL.notify_stop_job, *map(list, zip(*ids, strict=True)))
+        if over := settled.services_over:
+            # To every server, this one included: any agent may keep services of the run. One that is away is told when
+            # it registers.
+            await self._db.execute(_SQL.notify_services_over, list(over), list(over.values()))
         return settled.signaled
 
     def _perform(self, run: Run, effect: events.Effect) -> None:

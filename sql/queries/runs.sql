@@ -270,7 +270,7 @@ WHERE r.id = $1;
 
 -- name: save_run
 -- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and
--- jobs; lines and artifacts of discarded attempts go.
+-- jobs; lines, artifacts and reports of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
@@ -333,6 +333,18 @@ lines AS (
 
 delivered AS (
     DELETE FROM artifacts
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+tests AS (
+    DELETE FROM test_results
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+coverage AS (
+    DELETE FROM coverage_reports
     WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
 )
@@ -406,6 +418,11 @@ SELECT pg_notify('run_queued', r.id::text) FROM unnest($1::uuid []) AS r (id);
 -- Tells the other servers that jobs are to be stopped whose agents have no session here.
 SELECT pg_notify('stop_job', s.agent_id::text || ' ' || s.run_id::text || ' ' || s.job_id::text)
 FROM unnest($1::uuid [], $2::uuid [], $3::uuid []) AS s (agent_id, run_id, job_id);
+
+-- name: notify_services_over
+-- Tells every server that the services of finished runs may go, up to a generation each.
+SELECT pg_notify('services_over', s.run_id::text || ' ' || s.generation::text)
+FROM unnest($1::uuid [], $2::bigint []) AS s (run_id, generation);
 
 -- name: running_jobs_of_agent
 -- What an agent that registers again had been given.

@@ -85,6 +85,9 @@ class NoMetrics:
     def agent_drained(self, outcome: str, seconds: float) -> None:
         pass
 
+    def report_dropped(self, kind: str, reason: str) -> None:
+        pass
+
     def result_invalid(self, kind: str) -> None:
         pass
 

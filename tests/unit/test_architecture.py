@@ -15,7 +15,20 @@ PACKAGE = ROOT / "gocdnext"
 LEVELS = (
     {"cli", "server"},
     {"api", "web", "fleet", "sweepers", "agent", "local_agent", "local"},
-    {"projects", "materials", "runs", "logs", "blobs", "auth", "secrets", "metrics", "importers", "client", "plugins"},
+    {
+        "projects",
+        "materials",
+        "runs",
+        "logs",
+        "blobs",
+        "auth",
+        "secrets",
+        "metrics",
+        "importers",
+        "client",
+        "plugins",
+        "reports",
+    },
     {"pipeline", "db", "config", "proto", "journal", "systemd"},
     {"durations", "errors", ""},
 )

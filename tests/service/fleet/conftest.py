@@ -50,6 +50,7 @@ class Counted:
         self.codes: Counter[tuple[str, str]] = Counter()
         self.drains: Counter[str] = Counter()
         self.invalid: Counter[str] = Counter()
+        self.reports_dropped: Counter[tuple[str, str]] = Counter()
 
     def log_lines_dropped(self, reason: str, count: int) -> None:
         self.dropped[reason] += count
@@ -62,6 +63,9 @@ class Counted:
 
     def agent_drained(self, outcome: str, seconds: float) -> None:
         self.drains[outcome] += 1
+
+    def report_dropped(self, kind: str, reason: str) -> None:
+        self.reports_dropped[kind, reason] += 1
 
     def result_invalid(self, kind: str) -> None:
         self.invalid[kind] += 1

@@ -326,3 +326,15 @@ async def test_shutdown_ends_the_streams_and_stores_what_was_received(fleet: Fle
     # They come back to the next server: until then they are as they were.
     assert (await fleet.agent_row("runner"))["status"] == "online"
     assert trio_asyncio.current_loop.get() is not None
+
+
+async def test_an_agent_that_is_disabled_elsewhere_gets_no_work_at_once(fleet: Fleet) -> None:
+    async with fleet.ready_agent() as client:
+        agent_id = await fleet.agent_id(client.name)
+        fleet.registry.told(agent_id, True)
+        assert fleet.registry.slots() == ()
+        assert not fleet.registry.assign(client.session_id, assignment(uuid4(), uuid4()))
+        woken = fleet.woken
+        fleet.registry.told(agent_id, False)
+        assert (len(fleet.registry.slots()), fleet.woken) == (1, woken + 1)
+        fleet.registry.told(uuid4(), True)

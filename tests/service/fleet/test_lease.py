@@ -11,8 +11,8 @@ import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.auth.agent_tokens import token_hash
 from gocdnext.db.pool import Database
-from gocdnext.fleet.credentials import token_hash
 from gocdnext.logs.batches import MAX_LINES
 from gocdnext.proto import agent_pb2 as pb
 from tests.service.fleet.conftest import Agent, Fleet, assignment, job_result, log_batch, mark

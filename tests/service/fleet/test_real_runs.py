@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ import trio.testing
 import trio_asyncio
 
 from gocdnext.blobs.room import Blobs
+from gocdnext.db import listener
 from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
@@ -266,3 +267,19 @@ async def test_a_cancelled_job_is_stopped_at_its_agent(whole: Whole) -> None:
         await client.end()
     assert (await whole.job("compile"))["status"] == "canceled"
     assert trio_asyncio.current_loop.get() is not None
+
+
+async def test_the_end_of_a_run_with_services_asks_for_their_clean_up(whole: Whole, database_url: str) -> None:
+    heard: list[str] = []
+    channels: dict[str, Callable[[str], None]] = {"services_over": heard.append}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.run, {"dsn": database_url}, channels, lambda: None)
+        created = await whole.create_run()
+        async with ready(whole) as client:
+            for _ in range(2):
+                await do_job(client, 1)
+            with trio.fail_after(20):
+                while not heard:
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+        nursery.cancel_scope.cancel()
+    assert heard == [f"{created.run_id} 0"]

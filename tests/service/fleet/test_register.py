@@ -8,7 +8,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from gocdnext.fleet.credentials import matches_hash, matches_token, token_hash
+from gocdnext.auth.agent_tokens import matches_hash, matches_token, token_hash
 from gocdnext.proto import agent_pb2 as pb
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Fleet, aio
 
