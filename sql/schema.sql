@@ -93,6 +93,21 @@ CREATE TABLE public.caches (
     CONSTRAINT caches_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text])))
 );
 
+CREATE TABLE public.coverage_reports (
+    job_run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    run_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    job_name text NOT NULL,
+    matrix_key text NOT NULL,
+    format text NOT NULL,
+    lines_covered bigint NOT NULL,
+    lines_total bigint NOT NULL,
+    packages jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT coverage_reports_check CHECK (((lines_covered >= 0) AND (lines_covered <= lines_total)))
+);
+
 CREATE TABLE public.dead_blobs (
     storage_key text NOT NULL,
     since timestamp with time zone DEFAULT now() NOT NULL
@@ -315,6 +330,7 @@ CREATE TABLE public.runs (
     version bigint DEFAULT 0 NOT NULL,
     notifications jsonb DEFAULT '[]'::jsonb NOT NULL,
     upstream_run_id uuid,
+    services_cleaned bigint DEFAULT '-1'::integer NOT NULL,
     CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
 );
 
@@ -350,6 +366,20 @@ END),
     CONSTRAINT secrets_name_check CHECK ((name ~ '^[A-Za-z][A-Za-z0-9_]{0,63}$'::text))
 );
 
+CREATE TABLE public.service_runs (
+    id uuid NOT NULL,
+    run_id uuid NOT NULL,
+    name text NOT NULL,
+    image text NOT NULL,
+    pod_name text NOT NULL,
+    status text NOT NULL,
+    error text NOT NULL,
+    started_at timestamp with time zone,
+    ready_at timestamp with time zone,
+    stopped_at timestamp with time zone,
+    CONSTRAINT service_runs_status_check CHECK ((status = ANY (ARRAY['starting'::text, 'ready'::text, 'stopped'::text, 'failed'::text])))
+);
+
 CREATE TABLE public.stage_runs (
     id uuid NOT NULL,
     run_id uuid NOT NULL,
@@ -359,6 +389,24 @@ CREATE TABLE public.stage_runs (
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
     CONSTRAINT stage_runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
+);
+
+CREATE TABLE public.test_results (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    job_run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    suite text NOT NULL,
+    classname text NOT NULL,
+    name text NOT NULL,
+    status text NOT NULL,
+    duration_ms bigint NOT NULL,
+    failure_type text NOT NULL,
+    failure_message text NOT NULL,
+    failure_detail text NOT NULL,
+    system_out text NOT NULL,
+    system_err text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT test_results_status_check CHECK ((status = ANY (ARRAY['passed'::text, 'failed'::text, 'skipped'::text, 'errored'::text])))
 );
 
 ALTER TABLE ONLY public.log_lines ATTACH PARTITION public.log_lines_other DEFAULT;
@@ -383,6 +431,9 @@ ALTER TABLE ONLY public.caches
 
 ALTER TABLE ONLY public.caches
     ADD CONSTRAINT caches_storage_key_key UNIQUE (storage_key);
+
+ALTER TABLE ONLY public.coverage_reports
+    ADD CONSTRAINT coverage_reports_pkey PRIMARY KEY (job_run_id);
 
 ALTER TABLE ONLY public.dead_blobs
     ADD CONSTRAINT dead_blobs_pkey PRIMARY KEY (storage_key);
@@ -471,11 +522,20 @@ ALTER TABLE ONLY public.scm_sources
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.service_runs
+    ADD CONSTRAINT service_runs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.service_runs
+    ADD CONSTRAINT service_runs_run_id_name_key UNIQUE (run_id, name);
+
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_name_key UNIQUE (run_id, name);
+
+ALTER TABLE ONLY public.test_results
+    ADD CONSTRAINT test_results_pkey PRIMARY KEY (id);
 
 CREATE INDEX artifacts_by_expiry ON public.artifacts USING btree (expires_at) WHERE (status = 'ready'::text);
 
@@ -490,6 +550,10 @@ CREATE INDEX caches_by_project ON public.caches USING btree (project_id);
 CREATE INDEX caches_pending ON public.caches USING btree (created_at) WHERE (status = 'pending'::text);
 
 CREATE UNIQUE INDEX caches_ready ON public.caches USING btree (project_id, key) WHERE (status = 'ready'::text);
+
+CREATE INDEX coverage_reports_by_run ON public.coverage_reports USING btree (run_id);
+
+CREATE INDEX coverage_reports_series ON public.coverage_reports USING btree (pipeline_id, job_name, matrix_key, created_at DESC);
 
 CREATE INDEX dead_blobs_by_age ON public.dead_blobs USING btree (since);
 
@@ -535,6 +599,8 @@ CREATE INDEX runs_open ON public.runs USING btree (created_at, id) WHERE (status
 
 CREATE INDEX runs_open_by_pipeline ON public.runs USING btree (pipeline_id, counter) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
+CREATE INDEX runs_services_left ON public.runs USING btree (finished_at) WHERE (has_services AND (finished_at IS NOT NULL) AND (services_cleaned < service_generation));
+
 CREATE INDEX runs_superseded_by ON public.runs USING btree (superseded_by) WHERE (superseded_by IS NOT NULL);
 
 CREATE INDEX scm_sources_by_url ON public.scm_sources USING btree (url);
@@ -544,6 +610,10 @@ CREATE INDEX secrets_by_key ON public.secrets USING btree (key_id, id) WHERE (ke
 CREATE UNIQUE INDEX secrets_global ON public.secrets USING btree (name) WHERE (project_id IS NULL);
 
 CREATE UNIQUE INDEX secrets_of_project ON public.secrets USING btree (project_id, name) WHERE (project_id IS NOT NULL);
+
+CREATE INDEX test_results_by_job ON public.test_results USING btree (job_run_id);
+
+CREATE INDEX test_results_history ON public.test_results USING btree (hashtextextended(name, hashtextextended(classname, (0)::bigint)), created_at DESC);
 
 ALTER INDEX public.log_lines_pkey ATTACH PARTITION public.log_lines_other_pkey;
 
@@ -563,6 +633,15 @@ ALTER TABLE ONLY public.artifacts
 
 ALTER TABLE ONLY public.caches
     ADD CONSTRAINT caches_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.coverage_reports
+    ADD CONSTRAINT coverage_reports_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.coverage_reports
+    ADD CONSTRAINT coverage_reports_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipelines(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.coverage_reports
+    ADD CONSTRAINT coverage_reports_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.deployment_revisions
     ADD CONSTRAINT deployment_revisions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES public.environments(id) ON DELETE CASCADE;
@@ -630,5 +709,11 @@ ALTER TABLE ONLY public.scm_sources
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT secrets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.service_runs
+    ADD CONSTRAINT service_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.test_results
+    ADD CONSTRAINT test_results_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
