@@ -19,7 +19,9 @@ OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true", "GOPROXY": "off", 
 
 
 def needs(tool: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"needs {tool}")
+    """Left out where the tool is missing; under CI the test runs and fails."""
+    missing = shutil.which(tool) is None and os.environ.get("CI") != "true"
+    return pytest.mark.skipif(missing, reason=f"needs {tool}")
 
 
 @pytest.fixture
@@ -295,7 +297,7 @@ def test_the_users_cargo_configuration_stays_in_force(crate: Workspace, tmp_path
     assert crate.good("rust", {"command": "run --quiet"}).out == "tested true\n"
 
 
-@needs("rustup")
+@pytest.mark.skipif(shutil.which("rustup") is None, reason="no distribution has rustup: where cargo came with one")
 def test_a_toolchain_that_is_there_and_one_that_is_not(crate: Workspace) -> None:
     listed = subprocess.run(["rustup", "toolchain", "list"], capture_output=True, text=True, check=True).stdout
     name = re.split(r"[\s(]", listed)[0]
