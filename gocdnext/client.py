@@ -195,6 +195,31 @@ class Client:
         """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
         return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
 
+    # Environments
+
+    def environments(self, slug: str) -> dict[str, Any]:
+        """The environments of a project, and what each has now."""
+        return self._get(_environment(slug))
+
+    def deployments(self, slug: str, name: str, limit: int) -> dict[str, Any]:
+        """Deployments to an environment, newest first."""
+        return self._get(f"{_environment(slug, name)}/deployments", [("limit", limit)])
+
+    def freeze(self, slug: str, name: str, reason: str) -> None:
+        """Freezes an environment."""
+        body = orjson.dumps({"reason": reason})
+        headers = {"Content-Type": "application/json"}
+        path = f"{_environment(slug, name)}/freeze"
+        self._json(self._send(self._http.build_request("PUT", path, content=body, headers=headers)))
+
+    def unfreeze(self, slug: str, name: str) -> None:
+        """Lets an environment go."""
+        self._json(self._send(self._http.build_request("DELETE", f"{_environment(slug, name)}/freeze")))
+
+    def rollback(self, slug: str, name: str, deployment_id: str | None) -> dict[str, Any]:
+        """Deploys an earlier deployment again; without one the newest that succeeded."""
+        return self._post(f"{_environment(slug, name)}/rollback", {"deployment_id": deployment_id})
+
     # Secrets; `slug` None means the global ones
 
     def secrets(self, slug: str | None, offset: int = 0) -> dict[str, Any]:
@@ -479,3 +504,8 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 def _secrets(slug: str | None) -> str:
     return "/api/v1/admin/secrets" if slug is None else f"/api/v1/projects/{quote(slug, safe='')}/secrets"
+
+
+def _environment(slug: str, name: str | None = None) -> str:
+    path = f"/api/v1/projects/{quote(slug, safe='')}/environments"
+    return path if name is None else f"{path}/{quote(name, safe='')}"

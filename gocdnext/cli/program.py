@@ -34,6 +34,7 @@ COMMANDS = {
     "import": Entry("language", "import_", "Translate a pipeline of GitLab or GitHub."),
     "run-local": Entry("local", "run_local", "Run a pipeline file on this machine, without a server."),
     "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
+    "environments": Entry("environments", "environments", "Look at environments, freeze them, roll back."),
     "secret": Entry("secrets", "secret", "Set, list and remove secrets."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),
