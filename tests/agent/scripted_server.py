@@ -163,7 +163,8 @@ class ScriptedServer(AgentServiceBase):
     """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close.
 
     With `takes_batches` lines may come in batches. With `lease_seconds` it gives leases: an agent that shows the secret
-    keeps what `keeps` says (default: everything), and `acks` says of what has come, at once, that it is stored. Register waits for `answer_registrations`.
+    keeps what `keeps` says (default: everything), and `acks` says of what has come, at once, that it is stored. Register waits
+    for `answer_registrations`.
     """
 
     def __init__(self, *, keep_logs: bool = True) -> None:
