@@ -132,7 +132,10 @@ class Receiver:
         self._log.add(held.target, line.seq, at.seconds * 1_000_000 + at.nanos // 1000, line.stream, line.text, now)
 
     def _batch(self, batch: pb.LogBatch, now: int) -> None:
-        texts, runs = list(batch.texts), [(run.lines, run.at_micros, run.stream) for run in batch.runs]
+        texts: list[str] = []
+        runs: list[batches.Run] = []
+        if max(len(batch.texts), len(batch.runs)) <= batches.MAX_LINES:
+            texts, runs = list(batch.texts), [(run.lines, run.at_micros, run.stream) for run in batch.runs]
         if (problem := batches.problem(batch.first_seq, texts, runs)) is not None:
             raise GRPCError(Status.INVALID_ARGUMENT, problem)
         held = self._session.owns(batch.run_id, batch.job_id, batch.attempt)

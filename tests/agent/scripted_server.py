@@ -54,6 +54,7 @@ class Stream:
         self.reading.set()
         self.transport: Any = None
         self.marks: list[int] = []
+        self.batches = 0
         self.acked = 0
         self._keep_logs = keep_logs
         self._waiters: set[trio.Event] = set()
@@ -118,6 +119,7 @@ class Stream:
 
     def take(self, message: AgentMessage) -> None:
         if message.HasField("log_batch"):
+            self.batches += 1
             for line in lines_of(message.log_batch):
                 self.take(AgentMessage(log=line))
             return
@@ -160,8 +162,9 @@ def lines_of(batch: LogBatch) -> Iterator[LogLine]:
 class ScriptedServer(AgentServiceBase):
     """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close.
 
-    With `lease_seconds` it gives leases: an agent that shows the secret keeps what `keeps` says (default: everything),
-    and `acks` says of what has come, at once, that it is stored. Register waits for `answer_registrations`.
+    With `takes_batches` lines may come in batches. With `lease_seconds` it gives leases: an agent that shows the secret
+    keeps what `keeps` says (default: everything), and `acks` says of what has come, at once, that it is stored. Register waits
+    for `answer_registrations`.
     """
 
     def __init__(self, *, keep_logs: bool = True) -> None:
@@ -173,6 +176,7 @@ class ScriptedServer(AgentServiceBase):
         self.confirm = True
         self.keep_logs = keep_logs
         self.lease_seconds = 0
+        self.takes_batches = False
         self.keeps: Callable[[Attempt], bool] | None = lambda attempt: True
         self.acks = True
         self.answer_registrations = trio.Event()
@@ -198,8 +202,8 @@ class ScriptedServer(AgentServiceBase):
         session = f"session-{len(self.registrations)}"
         await trio_asyncio.trio_as_aio(self.answer_registrations.wait)()
         answer = RegisterResponse(session_id=session, heartbeat_seconds=self.heartbeat_seconds)
+        answer.log_batches = self.takes_batches or self.lease_seconds > 0
         if self.lease_seconds:
-            answer.log_batches = True
             answer.lease.seconds = self.lease_seconds
             answer.lease.secret = request.lease.secret or f"secret-{len(self.registrations)}"
             if request.lease.secret and self.keeps is not None:

@@ -12,6 +12,7 @@ import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.agent.joblog import OWN_LINE
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import CancelJob, ServerMessage
 from tests.agent.scripted_server import PATIENCE, Rig, Stream, rig, script_job
@@ -61,6 +62,30 @@ async def test_a_server_of_the_field_gets_nothing_new(tmp_path: Path) -> None:
         assert stream.printed() == ["one", "two"]
         assert stream.marks == []
         assert it.server.registrations[0].log_batches
+
+
+async def test_batches_without_a_lease(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        it.server.takes_batches = True
+        (await it.server.stream()).cut()
+        stream = await it.server.stream(1)
+        stream.assign(script_job("seq 10000; echo; printf 'no newline'"))
+        assert (await stream.result()).status == SUCCESS
+        assert stream.printed() == [*map(str, range(1, 10001)), "", "no newline"]
+        assert stream.batches < 100
+        assert stream.marks == []
+        stream.assign(script_job(WAIT_FOR_GO, "job-2"))
+        await stream.until(lambda: "ready" in stream.texts("job-2"))
+        stream.cut()
+        await it.server.stream(2)
+        assert list(it.root.glob("run-1/*")) == []
+
+
+async def test_a_long_line_of_the_agents_own_fits_into_a_message(tmp_path: Path) -> None:
+    async with rig(tmp_path, lease_seconds=LEASE) as it:
+        await it.run(script_job(": " + "\U0001f600" * 1024 * 600))
+        (echo,) = [line for line in (await it.server.stream()).logs() if line.text.startswith("$ ")]
+        assert len(echo.text) == OWN_LINE
 
 
 @pytest.mark.parametrize("ending", ["connection", "status", "ok"])

@@ -261,6 +261,42 @@ async def test_a_draining_agent_comes_back_draining(fleet: Fleet) -> None:
     assert [ok for _, ok in fleet.runs.reports] == [True]
 
 
+async def test_a_half_close_after_a_return_waits_until_results_are_stored(fleet: Fleet) -> None:
+    async with fleet.leased_agent() as client:
+        seeded = await fleet.running(client)
+        await away(fleet, client)
+        async with fleet.agent() as again:
+            await again.register_leased(secret=client.lease.secret, attempts=[(seeded, 0)])
+            await again.connect()
+            fleet.runs.gate = trio.Event()
+            await again.send(log_batch(seeded, 1, ["a"]), job_result(seeded))
+            await again.half_close()
+            with trio.fail_after(10):
+                while not fleet.runs.gate.statistics().tasks_waiting:
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+            assert fleet.runs.reports == []
+            fleet.runs.gate.set()
+            await again.end()
+            assert [ok for _, ok in fleet.runs.reports] == [True]
+            await fleet.until_status("runner", "offline")
+            assert (await fleet.agent_row("runner"))["lease_hash"] == ""
+
+
+async def test_the_stream_that_it_left_counts_for_nothing_any_more(fleet: Fleet) -> None:
+    async with fleet.leased_agent() as client, fleet.agent() as again:
+        seeded = await fleet.running(client)
+        await again.register_leased(secret=client.lease.secret, attempts=[(seeded, 0)])
+        await _until_broken(lambda: client.send(job_result(seeded, status=pb.RUN_STATUS_FAILED)))
+        with pytest.raises(GRPCError) as caught:
+            await client.end()
+        assert caught.value.status is Status.ABORTED
+        await again.connect()
+        await again.send(job_result(seeded), mark(1))
+        await word(again, 1)
+    assert [report.status for report, _ in fleet.runs.reports] == ["success"]
+    assert fleet.runs.taken_back == []
+
+
 async def test_a_cancel_meant_for_an_agent_that_was_away_is_the_first_it_hears(fleet: Fleet) -> None:
     async with fleet.leased_agent() as client:
         seeded = await fleet.running(client)
