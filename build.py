@@ -10,7 +10,7 @@ usage: python3 build.py VERB [ARGUMENTS]
   lint              formatting, style, types and SQL
   zipapp            build dist/gocdnext, the one-file program (--with-postgres or --without-postgres: only that one)
   bench [NAME ...]  measure the figures of the project and print them beside their goals
-  docs              write docs/configuration.md and docs/cli.md again from the program
+  docs              write the generated pages of docs/ again from the program
   proto             generate the wire modules again from gocdnext/proto/agent.proto
   lock              resolve the dependencies again and write the lock files
 
@@ -128,10 +128,21 @@ def nightly(arguments: list[str]) -> None:
 
 def lint(arguments: list[str]) -> None:
     """Every check runs even when an earlier one failed; the exit code says whether all passed."""
+    plugins = sorted(path.relative_to(ROOT) for path in ROOT.glob("plugins/*/plugin.py"))
     checks: dict[str, list[str | Path]] = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "gocdnext", "build.py", "packaging"],
+        "mypy": [
+            "mypy",
+            "gocdnext",
+            "build.py",
+            "packaging",
+            "plugins/kit.py",
+            "plugins/kit_http.py",
+            "plugins/run.py",
+        ],
+        # Each is a program of its own, and all have the same name.
+        **{f"mypy {path}": ["mypy", path] for path in plugins},
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "sql/migrations", "sql/queries"],
         "no SQL in Python": [PYTHON, "packaging/check_sql.py"],
     }
@@ -159,6 +170,7 @@ def docs(arguments: list[str]) -> None:
         "configuration": ["-m", "gocdnext.cli.manual", "configuration"],
         "cli": ["-m", "gocdnext.cli.manual", "cli"],
         "state-machine": ["packaging/draw_states.py"],
+        "plugins": ["packaging/list_plugins.py"],
     }
     for page, command in pages.items():
         made = subprocess.run([str(PYTHON), *command], cwd=ROOT, env=environment(), capture_output=True)

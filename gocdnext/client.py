@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import orjson
@@ -33,6 +33,8 @@ MAX_IDLE_STREAMS = 30
 MAX_EVENT = 16 * 1024 * 1024
 """Most bytes of one line of a stream; more is not one of ours."""
 MAX_ERROR_TEXT = 2000
+PIECE = 1024 * 1024
+"""Bytes of a download at a time."""
 
 
 class ClientError(Exception):
@@ -102,6 +104,20 @@ class Run(TypedDict, total=False):
     triggered_by: str
     stages: list[Stage]
     revisions: dict[str, dict[str, str]]
+
+
+class Artifact(TypedDict, total=False):
+    """One artifact of a run (3.6). The link is there when it is `ready`."""
+
+    id: str
+    job_name: str
+    path: str
+    status: str
+    size_bytes: int
+    content_sha256: str
+    created_at: str
+    expires_at: str
+    download_url: str
 
 
 class RunPage(TypedDict):
@@ -179,6 +195,45 @@ class Client:
         """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
         return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
 
+    # Environments
+
+    def environments(self, slug: str) -> dict[str, Any]:
+        """The environments of a project, and what each has now."""
+        return self._get(_environment(slug))
+
+    def deployments(self, slug: str, name: str, limit: int) -> dict[str, Any]:
+        """Deployments to an environment, newest first."""
+        return self._get(f"{_environment(slug, name)}/deployments", [("limit", limit)])
+
+    def freeze(self, slug: str, name: str, reason: str) -> None:
+        """Freezes an environment."""
+        body = orjson.dumps({"reason": reason})
+        headers = {"Content-Type": "application/json"}
+        path = f"{_environment(slug, name)}/freeze"
+        self._json(self._send(self._http.build_request("PUT", path, content=body, headers=headers)))
+
+    def unfreeze(self, slug: str, name: str) -> None:
+        """Lets an environment go."""
+        self._json(self._send(self._http.build_request("DELETE", f"{_environment(slug, name)}/freeze")))
+
+    def rollback(self, slug: str, name: str, deployment_id: str | None) -> dict[str, Any]:
+        """Deploys an earlier deployment again; without one the newest that succeeded."""
+        return self._post(f"{_environment(slug, name)}/rollback", {"deployment_id": deployment_id})
+
+    # Secrets; `slug` None means the global ones
+
+    def secrets(self, slug: str | None, offset: int = 0) -> dict[str, Any]:
+        """One page of names (contract-admin 5.3)."""
+        return self._get(_secrets(slug), [("limit", 200), ("offset", offset)])
+
+    def set_secret(self, slug: str | None, name: str, value: str) -> dict[str, Any]:
+        """Sets a value (5.4). The same again changes nothing, so it may be repeated."""
+        return self._post(_secrets(slug), {"name": name, "value": value})
+
+    def delete_secret(self, slug: str | None, name: str) -> None:
+        """Removes a secret (5.5)."""
+        self._json(self._send(self._http.build_request("DELETE", f"{_secrets(slug)}/{quote(name, safe='')}")))
+
     # Runs
 
     def runs(self, limit: int = 20, offset: int = 0, **filters: str | None) -> RunPage:
@@ -197,9 +252,63 @@ class Client:
         """POST /api/v1/runs/{id}/cancel (3.9)."""
         self._post(f"/api/v1/runs/{run_id}/cancel", None)
 
+    def artifacts(self, run_id: str) -> list[Artifact]:
+        """GET /api/v1/runs/{id}/artifacts (3.6)."""
+        request = self._http.build_request("GET", f"/api/v1/runs/{run_id}/artifacts")
+        return cast("list[Artifact]", self._document(self._again(request), list))
+
+    def download(self, url: str) -> Iterator[bytes]:
+        """The bytes behind a signed link (9), which may lead to another server: the token is not sent along."""
+        parts = urlsplit(url)
+        timeout = httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT)
+        try:
+            with httpx.stream("GET", url, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._refusal(response)
+                yield from response.iter_bytes(PIECE)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            # Without the path: it is a credential.
+            where = f"{parts.scheme}://{parts.netloc}"
+            raise CannotReachError(f"cannot reach {where}: {str(error) or type(error).__name__}") from error
+
     def agents(self) -> dict[str, Any]:
         """GET /api/v1/agents (8.2)."""
         return self._get("/api/v1/agents")
+
+    def plugins(self) -> dict[str, Any]:
+        """GET /api/v1/plugins (7.1)."""
+        return self._get("/api/v1/plugins")
+
+    def agent(self, agent_id: str, jobs: int = 20) -> dict[str, Any]:
+        """GET /api/v1/agents/{id} (8.2) with the agent's newest jobs."""
+        return self._get(f"/api/v1/agents/{agent_id}", [("jobs", jobs)])
+
+    def set_agent(self, agent_id: str, *, disabled: bool) -> None:
+        """POST /api/v1/agents/{id}/disable or /enable."""
+        self._post(f"/api/v1/agents/{agent_id}/{'disable' if disabled else 'enable'}", None)
+
+    def create_agent(self, name: str) -> dict[str, Any]:
+        """POST /api/v1/agents: a new agent and its token."""
+        return self._post("/api/v1/agents", {"name": name})
+
+    def new_agent_token(self, agent_id: str) -> dict[str, Any]:
+        """POST /api/v1/agents/{id}/token: another token."""
+        return self._post(f"/api/v1/agents/{agent_id}/token", None)
+
+    # Reports
+
+    def tests(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/tests (6.1)."""
+        return self._get(f"/api/v1/runs/{run_id}/tests")
+
+    def coverage(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/coverage (6.3)."""
+        return self._get(f"/api/v1/runs/{run_id}/coverage")
+
+    def coverage_trend(self, pipeline_id: str, limit: int) -> dict[str, Any]:
+        """GET /api/v1/pipelines/{id}/coverage-trend (6.3)."""
+        return self._get(f"/api/v1/pipelines/{pipeline_id}/coverage-trend", [("limit", limit)])
 
     # Server
 
@@ -307,16 +416,20 @@ class Client:
         return CannotReachError(f"cannot reach {self.base_url}: {reason}")
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
-        """The object in a good answer; an empty body counts as an empty object."""
+        """The object in a good answer."""
+        return cast("dict[str, Any]", self._document(response, dict))
+
+    def _document(self, response: httpx.Response, kind: type[dict[str, Any] | list[Any]]) -> object:
+        """The object or list in a good answer; an empty body counts as an empty one."""
         if not response.is_success:
             raise self._refusal(response)
         if not response.content:
-            return {}
+            return kind()
         try:
             document = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             document = None
-        if not isinstance(document, dict):
+        if not isinstance(document, kind):
             raise ApiError(
                 response.status_code, f"the answer of {self.base_url} is not JSON; is this a gocdnext server?"
             )
@@ -387,3 +500,12 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[Event]:
             name = fields.get(b"event", b"message")
             yield Event(name.decode(), fields.get(b"id", b"").decode(), orjson.loads(fields[b"data"]))
         fields = {}
+
+
+def _secrets(slug: str | None) -> str:
+    return "/api/v1/admin/secrets" if slug is None else f"/api/v1/projects/{quote(slug, safe='')}/secrets"
+
+
+def _environment(slug: str, name: str | None = None) -> str:
+    path = f"/api/v1/projects/{quote(slug, safe='')}/environments"
+    return path if name is None else f"{path}/{quote(name, safe='')}"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import hexdigits
 from typing import Final
 
 from gocdnext.durations import go_duration
@@ -72,17 +74,72 @@ VARIABLES: Final = (
         "Lets agents that present it register themselves. Empty: the random one in the state directory.",
     ),
     Variable(
+        "GOCDNEXT_SECRET_KEY",
+        "secret",
+        "",
+        "What secrets are sealed with: 64 hex digits. Several, with commas: the first seals, the others open what is older, "
+        "and at start everything is sealed with the first. Empty: the random one in the state directory.",
+    ),
+    Variable(
+        "GOCDNEXT_AGENT_LEASE",
+        "duration",
+        "75s",
+        "How long an agent that has lost its connection keeps its running jobs, at most 10m; nobody else gets them "
+        "before. `off` or `0`: they are repeated as soon as it is back.",
+    ),
+    Variable(
         "GOCDNEXT_PUBLIC_BASE",
         "url",
         "",
         "The address people and providers reach this server by; used in links.",
     ),
     Variable(
+        "GOCDNEXT_ARTIFACTS_FS_ROOT",
+        "path",
+        "",
+        "Where artifacts and caches are kept. Empty: `artifacts` in the state directory. Several servers share one.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_PUBLIC_BASE",
+        "url",
+        "",
+        "The address agents reach this server's HTTP port by, used in the links to artifacts and caches. Empty: "
+        "`GOCDNEXT_PUBLIC_BASE`, else the address HTTP is served on, with `localhost` for every address.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_SIGN_KEY",
+        "secret",
+        "",
+        "At least 32 hexadecimal digits that sign those links; several servers need the same. Empty: the random key in "
+        "the state directory.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_MAX_BODY_MB",
+        "number",
+        "2048",
+        "The largest artifact or cache that is taken, in MiB; 0 is any size.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_MIN_FREE_MB",
+        "number",
+        "1024",
+        "Uploads are refused (507) when they would leave less than this free on the disk of the artifacts, in MiB: the "
+        "database needs room too. 0 is no such limit.",
+    ),
+    Variable("GOCDNEXT_CACHE_TTL_DAYS", "number", "30", "Days that a cache is kept which no job reads; 0 is for ever."),
+    Variable(
         "GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT",
         "duration",
         "168h",
         "How long a gate without a `timeout` of its own waits before its run is cancelled; `never`, `off` or `0` is for "
         "ever. Kept within 1m and 2160h.",
+    ),
+    Variable(
+        "GOCDNEXT_PLUGIN_CATALOG_DIR",
+        "paths",
+        "",
+        "Folders of further plugin manifests, `<folder>/<name>/plugin.yaml`, with colons between them; a later one replaces "
+        "a plugin of the same name. Read at start, and by `gocdnext validate`.",
     ),
     Variable(
         "GOCDNEXT_LOG_MONTHS_AHEAD",
@@ -93,6 +150,7 @@ VARIABLES: Final = (
 )
 
 Address = tuple[str, int]
+_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +166,36 @@ class Settings:
     log_level: str
     auth_enabled: bool
     agent_registration_token: str | None
+    secret_keys: tuple[bytes, ...]
+    """Empty: the key of the state directory."""
+    agent_lease: int
+    """Seconds; 0 = agents get no lease."""
     public_base: str
+    artifacts_root: Path
+    artifacts_base: str
+    """Where agents reach the HTTP port, as it was said; empty when nobody said it."""
+    artifacts_key: bytes | None
+    artifacts_max_bytes: int
+    """0 = any size."""
+    artifacts_min_free: int
+    """Bytes that uploads leave free; 0 = none."""
+    cache_days: int
+    """Days that a cache is kept which nobody reads; 0 = for ever."""
     approval_timeout: int | None
     """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
+    plugin_catalog_dir: str = ""
+    """Colon-separated folders; see `gocdnext.plugins.catalogue.roots`."""
 
 
 def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = None) -> Settings:
     """The settings that `environ` describes; an empty variable counts as unset. Raises ConfigError."""
     read = _Reader(environ)
     http_addr = read.address("GOCDNEXT_HTTP_ADDR")
+    state_dir = state_dir or _state_dir(read, environ)
+    artifacts_root = read.text("GOCDNEXT_ARTIFACTS_FS_ROOT")
     return Settings(
-        state_dir=state_dir or _state_dir(read, environ),
+        state_dir=state_dir,
         http_addr=http_addr,
         grpc_addr=read.address("GOCDNEXT_GRPC_ADDR"),
         database_url=read.text("GOCDNEXT_DATABASE_URL") or None,
@@ -128,9 +204,18 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         log_level=read.text("GOCDNEXT_LOG_LEVEL").lower(),
         auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
         agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
-        public_base=read.text("GOCDNEXT_PUBLIC_BASE").rstrip("/"),
+        secret_keys=read.keys("GOCDNEXT_SECRET_KEY"),
+        public_base=read.base("GOCDNEXT_PUBLIC_BASE"),
+        artifacts_root=Path(artifacts_root) if artifacts_root else state_dir / "artifacts",
+        artifacts_base=read.base("GOCDNEXT_ARTIFACTS_PUBLIC_BASE") or read.base("GOCDNEXT_PUBLIC_BASE"),
+        artifacts_key=read.key("GOCDNEXT_ARTIFACTS_SIGN_KEY"),
+        artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
+        artifacts_min_free=read.number("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", 0, 100_000_000) * 2**20,
+        cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
+        agent_lease=read.window("GOCDNEXT_AGENT_LEASE", 1, 600) or 0,
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
+        plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
     )
 
 
@@ -164,6 +249,18 @@ class _Reader:
             raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
         return int(value)
 
+    def base(self, name: str) -> str:
+        return self.text(name).rstrip("/")
+
+    def key(self, name: str) -> bytes | None:
+        value = self.text(name)
+        if not value:
+            return None
+        # The value is a secret: the message does not repeat it.
+        if len(value) < 32 or len(value) % 2 or not set(value) <= set(hexdigits):
+            raise ConfigError(f"{name}: expected at least 32 hexadecimal digits, for example of `openssl rand -hex 32`")
+        return bytes.fromhex(value)
+
     def switch(self, name: str, *, unset: bool) -> bool:
         value = self.text(name).lower()
         if not value:
@@ -171,6 +268,13 @@ class _Reader:
         if value not in ("true", "false"):
             raise ConfigError(f"{name}={value!r}: expected true or false")
         return value == "true"
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Keys in hex, with commas between them. The message never repeats the value."""
+        parts = [part.strip() for part in self.text(name).split(",") if part.strip()]
+        if not all(_KEY.fullmatch(part) for part in parts):
+            raise ConfigError(f"{name}: each key is 64 hex digits (32 bytes), with commas between several")
+        return tuple(map(bytes.fromhex, parts))
 
     def window(self, name: str, low: int, high: int) -> int | None:
         value = self.text(name).lower()

@@ -38,6 +38,10 @@ class UnprocessableError(DomainError):
     """The request is understood but cannot be done (422)."""
 
 
+class NoRoomError(DomainError):
+    """There is no room left to store what was sent (507)."""
+
+
 class UpstreamError(DomainError):
     """Another system did not answer as it should (502)."""
 

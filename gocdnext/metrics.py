@@ -114,6 +114,12 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self._reports_dropped = Counter(
+            "gocdnext_agent_reports_dropped",
+            "Reports of tests, coverage or services that were left out",
+            ("kind", "reason"),
+            registry=registry,
+        )
         for method in RPCS:
             self._started.labels(rpc_label(method))
             self._handled.labels(rpc_label(method), "OK")
@@ -161,6 +167,10 @@ class Metrics:
         """An agent that had said it is draining has gone: `clean` with all its results stored, else `abandoned`."""
         self._drains.labels(outcome).inc()
         self._drain_duration.labels(outcome).observe(seconds)
+
+    def report_dropped(self, kind: str, reason: str) -> None:
+        """A report of an agent was left out, whole or in part (`cut`)."""
+        self._reports_dropped.labels(kind, reason).inc()
 
     def result_invalid(self, kind: str) -> None:
         """A result's `artifacts` or `outputs` were not what it said."""

@@ -14,6 +14,7 @@ import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,6 +27,7 @@ import trio_asyncio
 from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import Services, utc_now
+from gocdnext.blobs.room import open_blobs
 from gocdnext.config import Settings, format_address
 from gocdnext.db import cluster, listener, migrate, queries, statedir
 from gocdnext.db.errors import DatabaseStartError
@@ -34,14 +36,18 @@ from gocdnext.db.statedir import StateDir
 from gocdnext.errors import DomainError
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
+from gocdnext.fleet.tickets import addressed
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.metrics import Metrics
+from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
-from gocdnext.sweepers import gates, partitions, reaper
+from gocdnext.secrets.sealing import Keyring
+from gocdnext.secrets.store import Secrets
+from gocdnext.sweepers import blobs, gates, partitions, reaper, resealing
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -119,6 +125,9 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(reaper.run, rooms.runs)
                 services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
+                cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
+                services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
+                services.start_soon(resealing.run, rooms.api.secrets)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -145,10 +154,18 @@ class _Rooms:
 def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Scheduler) -> _Rooms:
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
-    registry = Registry(scheduler.wake_all, scheduler.slot_free)
+    room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
+    registry = Registry(
+        scheduler.wake_all,
+        scheduler.slot_free,
+        lambda assignment: addressed(assignment, room.links, utc_now()),
+    )
     metrics = Metrics(registry.slots)
     hub = LogHub()
-    runs = RunService(db, registry, _Observer(scheduler, metrics, hub), clock=utc_now, new_id=uuid4)
+    keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
+    secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
+    observer = _Observer(scheduler, metrics, hub)
+    runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
     agents = AgentServer(
         db,
@@ -156,13 +173,24 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         registry,
         LogIngest(db, hub, metrics),
         metrics,
+        blobs=room,
         registration_token=registration_token,
+        lease_seconds=settings.agent_lease,
         clock=utc_now,
         new_id=uuid4,
     )
     operator_token = state.ensure_key("operator-token").hex() if settings.auth_enabled else None
     api = Services(
-        db=db, runs=runs, hub=hub, settings=settings, metrics=metrics, shutdown=shutdown, operator_token=operator_token
+        db=db,
+        runs=runs,
+        secrets=secrets,
+        hub=hub,
+        settings=settings,
+        metrics=metrics,
+        blobs=room,
+        shutdown=shutdown,
+        operator_token=operator_token,
+        catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
     )
     return _Rooms(runs, registry, agents, api, shutdown, registration_token)
 
@@ -248,7 +276,22 @@ def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[s
             agent_id, run_id, job_id = map(UUID, payload.split(" "))
             registry.cancel(agent_id, run_id, job_id, "user canceled")
 
-    return {"run_queued": run_queued, "stop_job": stop_job}
+    def services_over(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            run_id, generation = payload.split(" ")
+            registry.clean_up(UUID(run_id), int(generation))
+
+    def agent_changed(payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            agent_id, word = payload.split(" ")
+            registry.told(UUID(agent_id), word == "disabled")
+
+    return {
+        "run_queued": run_queued,
+        "stop_job": stop_job,
+        "services_over": services_over,
+        "agent_changed": agent_changed,
+    }
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

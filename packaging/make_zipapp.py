@@ -22,12 +22,15 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from trim_elf import trim
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
 DIST = ROOT / "dist"
 RUNTIME_LOCK = ROOT / "requirements.lock"
 POSTGRES_LOCK = ROOT / "requirements-embedded.lock"
 START = ROOT / "packaging" / "zipapp_start.py"
+TOOLS = [Path(__file__), ROOT / "packaging" / "trim_elf.py"]
 
 EPOCH = "1767225600"
 """Date of every entry in the file, Unix seconds. A constant: when it is built or committed changes nothing."""
@@ -113,7 +116,7 @@ def pip_install(target: Path, *arguments: str | Path) -> None:
 
 def libraries(lock: Path) -> Path:
     """The installed and stripped packages of a lock file; made once for each content of the lock."""
-    folder = BUILD / f"libs-{digest([lock, Path(__file__)], platform_tag())[:16]}"
+    folder = BUILD / f"libs-{digest([lock, *TOOLS], platform_tag())[:16]}"
     if folder.is_dir():
         os.utime(folder)
         return folder
@@ -142,6 +145,8 @@ def strip_packages(site: Path) -> None:
             shutil.rmtree(path)
         elif path.is_file() and is_junk(path):
             path.unlink()
+        elif path.suffix == ".so":
+            trim(path)
 
 
 def is_junk(path: Path) -> bool:
@@ -186,7 +191,7 @@ def strip_postgres(payload: Path) -> None:
 def project_files() -> list[Path]:
     """Every file of ours that goes in, or decides what goes in."""
     folders = [ROOT / name for name in ("gocdnext", "sql", "plugins")]
-    single = [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE", Path(__file__), START]
+    single = [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE", *TOOLS, START]
     return [path for folder in folders if folder.is_dir() for path in files_below(folder)] + single
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
 
 from gocdnext.agent import markers, outputs
+from gocdnext.agent.calls import Calls
 from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
+from gocdnext.agent.delivery import Delivery, open_delivery
+from gocdnext.agent.disk import DiskFullError, DiskGuard, explain
 from gocdnext.agent.engines import Engine, EngineError, Tasks
+from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.joblog import STDERR, JobLog
 from gocdnext.agent.mirrors import Mirrors
-from gocdnext.agent.outbox import Outbox
+from gocdnext.agent.outbox import Channel, frame
 from gocdnext.agent.room import make_room
 from gocdnext.agent.workspace import Workspace, WorkspaceError, job_directory
 from gocdnext.durations import format_duration
 from gocdnext.proto import agent_pb2
-from gocdnext.proto.agent_pb2 import JobAssignment, JobResult
+from gocdnext.proto.agent_pb2 import AgentMessage, ArtifactRef, JobAssignment, JobResult
 
 MAX_ERROR = 8 * 1024
 """Characters of a result's error text."""
+AFTER = "after the tasks"
+"""The phase of reports, caches and artifacts."""
 
 
 @dataclass
@@ -30,19 +37,28 @@ class _FailedError(Exception):
     exit_code: int = -1
 
 
+class _TaskFailedError(_FailedError):
+    """A task did: its reports and what it is to deliver after a failure are still wanted."""
+
+
 class Job:
     """`run` is the whole life of it; `cancel` ends it early, from any other task."""
 
-    def __init__(self, assignment: JobAssignment, engine: Engine, workspace: Workspace, outbox: Outbox) -> None:
+    def __init__(
+        self, assignment: JobAssignment, engine: Engine, workspace: Workspace, outbox: Channel, calls: Calls
+    ) -> None:
         secrets = [*assignment.log_masks, *secrets_of(assignment.checkouts)]
         self._assignment = assignment
         self._engine = engine
         self._workspace = workspace
         self._root = workspace.root
         self._mirrors = Mirrors(workspace.root, workspace.mirror_limit)
-        self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox)
+        self._outbox = outbox
+        self._calls = calls
+        self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox, assignment.attempt)
         self._scope = trio.CancelScope()
         self._canceled: str | None = None
+        self._artifacts: Sequence[ArtifactRef] = ()
         self._phase = "waiting"
         self._began = 0.0
         self._task_index: int | None = None  # while tasks run
@@ -82,60 +98,61 @@ class Job:
         if assignment.timeout_seconds > 0:
             self._scope.deadline = trio.current_time() + assignment.timeout_seconds
         self._phase = "workspace"
-        await self._refuse_early()
+        await self._refuse()
         try:
             await make_room(self._workspace)
             async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
+                DiskGuard(directory).check()
                 cwd = await self._checkouts(directory)
-                await self._announce_missing()
-                self._phase = "services"
-                async with self._engine.services(assignment, self._log) as network:
-                    self._phase = "engine"
-                    tasks = self._engine.tasks(assignment, cwd, self._log, network)
-                    env = dict(assignment.env)
-                    output_file = await self._prepare_outputs(cwd)
-                    if output_file:
-                        env["GOCDNEXT_OUTPUT_FILE"] = tasks.seen(output_file)
-                    try:
-                        await self._tasks(tasks, env)
-                    finally:
-                        await tasks.close()
-                    self._refuse_late()
-                    return await self._collect_outputs(output_file)
+                async with open_delivery(assignment, cwd, directory, self._calls, self._log, self._send) as delivery:
+                    self._artifacts = delivery.uploaded
+                    return await self._between(delivery, cwd)
         except EngineError as error:
             raise _FailedError(f"{self._phase}: {error}") from error
-        except WorkspaceError as error:
+        except (WorkspaceError, DiskFullError) as error:
             raise _FailedError(f"workspace: {error}") from error
+        except DeliveryError as error:
+            raise _FailedError(str(error), 1 if self._phase == AFTER else -1) from error
         except OSError as error:  # e.g. a full disk
-            raise _FailedError(f"{self._phase}: {error.strerror or error}") from error
+            raise _FailedError(f"{self._phase}: {explain(error, self._root)}") from error
 
-    async def _refuse_early(self) -> None:
+    async def _between(self, delivery: Delivery, cwd: str) -> dict[str, str]:
+        """What comes in, the tasks, what goes out; returns the outputs."""
+        self._phase = "artifacts"
+        await delivery.download()
+        self._phase = "services"
+        try:
+            async with self._engine.services(self._assignment, self._log) as network:
+                self._phase = "caches"
+                await delivery.fetch_caches()
+                self._phase = "engine"
+                tasks = self._engine.tasks(self._assignment, cwd, self._log, network)
+                env = dict(self._assignment.env)
+                output_file = await self._prepare_outputs(cwd)
+                if output_file:
+                    env["GOCDNEXT_OUTPUT_FILE"] = tasks.seen(output_file)
+                try:
+                    await self._tasks(tasks, env)
+                finally:
+                    await tasks.close()
+        except _TaskFailedError:
+            self._phase = AFTER
+            await delivery.after_failure()
+            raise
+        self._phase = AFTER
+        await delivery.after_success()
+        return await self._collect_outputs(output_file)
+
+    async def _refuse(self) -> None:
         """What this agent cannot do ends the job before anything is done, with a sentence that says so."""
         refusal = await self._engine.refusal(self._assignment)
         if refusal is not None:
             raise _FailedError(refusal)
-        for download in self._assignment.artifact_downloads:
-            what = f"artifact {download.path} (from {download.from_job})"
-            raise _FailedError(f"{what}: this agent cannot download artifacts yet")
 
-    def _refuse_late(self) -> None:
-        """What the job was to deliver after its tasks, and this agent cannot deliver."""
-        coverage = self._assignment.coverage_report
-        if coverage.path and coverage.fail_under > 0:
-            raise _FailedError("coverage: fail_under was not checked: no coverage reports on this agent yet", 1)
-        if self._assignment.artifact_paths:
-            raise _FailedError("artifact upload failed: this agent cannot upload artifacts yet", 1)
-
-    async def _announce_missing(self) -> None:
-        """The job goes on without what is optional; its log says so."""
-        assignment = self._assignment
-        without = [f"cache {cache.key}: this agent has no caches yet" for cache in assignment.caches]
-        without += [f"test report {glob}: this agent cannot read test reports yet" for glob in assignment.test_reports]
-        without += [f"artifact {path}: no upload of artifacts yet" for path in assignment.optional_artifact_paths]
-        if assignment.coverage_report.path and not assignment.coverage_report.fail_under > 0:
-            without.append(f"coverage {assignment.coverage_report.path}: this agent cannot read coverage reports yet")
-        for text in without:
-            await self._log.line(text, STDERR)
+    async def _send(self, message: AgentMessage) -> None:
+        """Reports, in their order among the lines of the log."""
+        await self._outbox.room()
+        self._outbox.put(frame(message))
 
     async def _checkouts(self, directory: str) -> str:
         """Returns the directory for the tasks."""
@@ -154,12 +171,12 @@ class Job:
         for index, task in enumerate(self._assignment.tasks):
             self._phase, self._task_index = f"task {index}", index
             code: int | None = None
-            failure = _FailedError("")
+            failure = _TaskFailedError("")
             try:
                 code = await self._task(index, task, tasks, env)
-                failure = _FailedError(f"task {index} exited with {code}", code)
+                failure = _TaskFailedError(f"task {index} exited with {code}", code)
             except EngineError as error:
-                failure = _FailedError(f"task {index}: {error}")
+                failure = _TaskFailedError(f"task {index}: {error}")
             if code != 0:
                 self._task_index = None
                 await self._log.line(markers.tasks_failed(trio.current_time() - self._began, index, code))
@@ -205,5 +222,7 @@ class Job:
             status=agent_pb2.RUN_STATUS_FAILED if error else agent_pb2.RUN_STATUS_SUCCESS,
             exit_code=exit_code,
             error=self._log.mask(error.replace("\0", ""))[:MAX_ERROR],
+            artifacts=self._artifacts,
             outputs=values or {},
+            attempt=self._assignment.attempt,
         )

@@ -29,6 +29,26 @@ def service(name: str, image: str) -> str:
     return f"$ starting service {name} ({image})"
 
 
+def download(path: str, job: str) -> str:
+    """The echo before an artifact of another job is fetched."""
+    return f"$ download artifact {path} (from {job})"
+
+
+def opened(label: str) -> str:
+    """Opens a phase that runs after the tasks, such as `artifact upload`."""
+    return f"{_RULE}{label} …"
+
+
+def done(label: str, seconds: float) -> str:
+    """Closes a phase that was opened."""
+    return f"{_RULE}{label} done in {format_duration(seconds)}"
+
+
+def failed(label: str, seconds: float, detail: str) -> str:
+    """Closes a phase that was opened, and did not do what it is for."""
+    return f"{_RULE}{label} failed after {format_duration(seconds)} ({detail})"
+
+
 def tasks_completed(seconds: float) -> str:
     """Closes the tasks phase of a job whose tasks all succeeded."""
     return f"{_RULE}tasks completed in {format_duration(seconds)}"
@@ -38,6 +58,23 @@ def tasks_failed(seconds: float, index: int, exit_code: int | None) -> str:
     """Closes the tasks phase; `exit_code` is None when the engine failed rather than the script."""
     why = f"task {index}: error" if exit_code is None else f"task {index}, exit {exit_code}"
     return f"{_RULE}tasks failed after {format_duration(seconds)} ({why})"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: `512 B`, `1.5 kB`, `12.3 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def number(count: int, one: str, many: str) -> str:
+    """A number with its noun: `1 entry`, `3 entries`."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def note(text: str) -> str:

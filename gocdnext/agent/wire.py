@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import trio
 import trio_asyncio
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
@@ -21,9 +21,9 @@ from h2.exceptions import H2Error
 import gocdnext
 from gocdnext.agent.config import AgentSettings
 from gocdnext.proto.agent_grpc import AgentServiceStub
-from gocdnext.proto.agent_pb2 import RegisterRequest, RegisterResponse, ServerMessage
+from gocdnext.proto.agent_pb2 import LeaseRequest, RegisterRequest, RegisterResponse, ServerMessage
 
-DIAL_TIMEOUT = 15.0
+DIAL_TIMEOUT = 10.0
 """Seconds for the TCP connection and Register together."""
 
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -36,6 +36,11 @@ _REFUSED = {
 
 class WireError(Exception):
     """The connection is not there, broke, or was ended by the server. Trying again later makes sense."""
+
+    @property
+    def status(self) -> str:
+        """gRPC's name of the status that the server answered with; empty when it did not answer."""
+        return self.__cause__.status.name if isinstance(self.__cause__, GRPCError) else ""
 
 
 class RefusedError(Exception):
@@ -67,9 +72,11 @@ class Wire:
         self._stub = AgentServiceStub(channel)
         self._settings = settings
         self._stream: Any = None
+        self.session_id = ""
 
-    async def register(self) -> RegisterResponse:
-        """A fresh session. RefusedError when name or token is wrong, WireError for everything else."""
+    async def register(self, lease: LeaseRequest) -> RegisterResponse:
+        """A new session; `lease` is what the agent has from earlier ones. RefusedError when name or token is wrong,
+        WireError for everything else."""
         settings = self._settings
         request = RegisterRequest(
             agent_id=settings.name,
@@ -80,6 +87,8 @@ class Wire:
             tags=settings.tags,
             capacity=settings.capacity,
             engine=settings.engine,
+            log_batches=True,
+            lease=lease,
         )
         try:
             with _translated(), trio.fail_after(DIAL_TIMEOUT):
@@ -99,6 +108,7 @@ class Wire:
     @contextlib.asynccontextmanager
     async def connect(self, session_id: str) -> AsyncIterator[None]:
         """The stream of the session, for as long as the context lasts."""
+        self.session_id = session_id
         call = self._stub.Connect.open(metadata={"x-gocdnext-session": session_id})
         with contextlib.suppress(_Leave), _translated():
             async with trio_asyncio.aio_as_trio(call) as stream:
@@ -106,6 +116,11 @@ class Wire:
                 self._stream = stream
                 yield
                 raise _Leave  # else grpclib waits for the server's status; whoever wants it has called `receive`
+
+    async def call(self, method: str, request: Message) -> Any:
+        """One of the unary calls that jobs make. WireError, whose status says what the server said."""
+        with _translated():
+            return await trio_asyncio.aio_as_trio(getattr(self._stub, method))(request)
 
     async def send(self, frames: bytes) -> None:
         """Sends whole frames, as many as there are. Waits while HTTP/2 flow control says so."""

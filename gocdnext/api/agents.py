@@ -1,4 +1,4 @@
-"""`/api/v1/agents`: the fleet as the database knows it (contract-runs 8.2)."""
+"""`/api/v1/agents`: the fleet as the database knows it (contract-runs 8.2), and its administration, which is ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gocdnext.api import params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.auth import agents
 from gocdnext.projects import read
 
 blueprint = Blueprint("agents", __name__)
@@ -34,3 +35,43 @@ async def show_agent(agent_id: str) -> Response:
     return answer(
         wire.AgentDetail(agent=render.agent(row, here.clock()), jobs=[render.agent_job(job) for job in history])
     )
+
+
+@route(blueprint, "POST", "/api/v1/agents")
+async def create_agent() -> Response:
+    """A new agent with a token of its own; 409 when there is one of this name."""
+    here = services()
+    body = await params.optional_body(wire.NewAgentBody)
+    return _token(await agents.create(here.db, here.new_id(), body.name, here.clock()), 201)
+
+
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/token")
+async def new_token(agent_id: str) -> Response:
+    """Another token for an agent; a session that it has goes on."""
+    return _token(await agents.change_token(services().db, params.uuid(agent_id)), 200)
+
+
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/disable")
+async def disable_agent(agent_id: str) -> Response:
+    """No more work for the agent, at once and on every server; what it runs goes on."""
+    return await _set_disabled(agent_id, disabled=True)
+
+
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/enable")
+async def enable_agent(agent_id: str) -> Response:
+    """Work for the agent again."""
+    return await _set_disabled(agent_id, disabled=False)
+
+
+async def _set_disabled(agent_id: str, *, disabled: bool) -> Response:
+    here = services()
+    await agents.set_disabled(here.db, params.uuid(agent_id), disabled, here.clock())
+    response = Response(b"", 204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _token(made: agents.NewToken, status: int) -> Response:
+    response = answer(wire.AgentToken(id=str(made.agent_id), token=made.token), status)
+    response.headers["Cache-Control"] = "no-store"
+    return response

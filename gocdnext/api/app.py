@@ -8,7 +8,21 @@ from __future__ import annotations
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
-from gocdnext.api import agents, cors, errors, health, job_runs, pipelines, projects, runs
+from gocdnext.api import (
+    agents,
+    artifacts,
+    cors,
+    environments,
+    errors,
+    health,
+    job_runs,
+    pipelines,
+    plugins,
+    projects,
+    reports,
+    runs,
+    secrets,
+)
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
 from gocdnext.api.context import EXTENSION, services
@@ -24,7 +38,12 @@ BLUEPRINTS = (
     runs.blueprint,
     job_runs.blueprint,
     pipelines.blueprint,
+    plugins.blueprint,
     agents.blueprint,
+    secrets.blueprint,
+    environments.blueprint,
+    reports.blueprint,
+    artifacts.blueprint,
 )
 
 

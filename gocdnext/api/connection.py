@@ -1,7 +1,8 @@
 """One request between hypercorn and the application.
 
 hypercorn announces `http.disconnect` while it is still sending the end of an answer, and quart-trio cancels the request
-for it: hypercorn then neither closes a connection that was to be closed nor starts the clock of an idle one.
+for it: hypercorn then neither closes a connection that was to be closed nor starts the clock of an idle one. And Quart
+takes whatever arrives, as fast as it arrives: an upload would be in memory before its reader has begun.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
 from quart import Request
-from quart.asgi import ASGIHTTPConnection
 from quart_trio.asgi import TrioASGIHTTPConnection
+
+from gocdnext.api.body import BoundedBody, StreamedBody, is_streamed
 
 
 class Connection(TrioASGIHTTPConnection):
@@ -31,7 +33,19 @@ class Connection(TrioASGIHTTPConnection):
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
     ) -> None:
-        """Feeds the request's body until the connection says that it is over."""
-        await ASGIHTTPConnection.handle_messages(self, request, receive)
+        """Feeds the request's body, no faster than it has room, until the connection says that it is over."""
+        body = request.body
+        assert isinstance(body, BoundedBody)
+        while (message := await receive())["type"] == "http.request":
+            body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                body.set_complete()
+            await body.room()
         if not self._complete:
             nursery.cancel_scope.cancel()
+
+    def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
+        request: Request = super()._create_request_from_scope(send)
+        if is_streamed(self.scope):
+            request.body = StreamedBody()
+        return request

@@ -17,6 +17,7 @@ from gocdnext.errors import (
     DomainError,
     ForbiddenError,
     InvalidError,
+    NoRoomError,
     NotFoundError,
     TooLargeError,
     UnavailableError,
@@ -37,6 +38,7 @@ STATUS: dict[type[DomainError], int] = {
     UnprocessableError: 422,
     UpstreamError: 502,
     UnavailableError: 503,
+    NoRoomError: 507,
 }
 RETRY_AFTER = "5"
 """Seconds that a client is asked to wait while the database is away."""

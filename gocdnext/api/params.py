@@ -41,16 +41,16 @@ def parse_uuid(value: str) -> UUID | None:
     return UUID(inner) if _DASHED.fullmatch(inner) else None
 
 
-def whole(name: str, default: int, *, low: int, high: int, width: int = INT32) -> int:
+def whole(name: str, default: int, *, low: int, high: int, width: int = INT32, refusal: str = "") -> int:
     """A whole number of the query string: absent or empty is `default`, over `high` is `high`.
 
-    Below `low`, over `width`, or not a number in base 10 is refused.
+    Below `low`, over `width`, or not a number in base 10 is refused, with `refusal` where a route has words of its own.
     """
     value = request.args.get(name, "")
     if not value:
         return default
     if not _WHOLE.fullmatch(value) or not low <= int(value) <= width:
-        raise InvalidError(f"invalid '{name}' query")
+        raise InvalidError(refusal or f"invalid '{name}' query")
     return min(int(value), high)
 
 

@@ -131,6 +131,8 @@ def add_reasons(detail: wire.RunDetail, found: Reasons) -> None:
         for job in stage.jobs:
             reason = found.jobs.get(UUID(job.id))
             job.waiting = None if reason is None else _waiting(reason)
+            job.frozen_envs = list(found.frozen.get(UUID(job.id), ()))
+            job.held_by_freeze = bool(job.frozen_envs)
 
 
 def _waiting(reason: Waiting) -> wire.Waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,6 +15,11 @@ JSON = "application/json"
 def answer(message: msgspec.Struct, status: int = 200) -> Response:
     """The message as JSON."""
     return Response(_ENCODER.encode(message), status, content_type=JSON)
+
+
+def answer_list(messages: Sequence[msgspec.Struct], total: int) -> Response:
+    """A bare array; how many there are in all is in a header (contract-runs 0.4)."""
+    return Response(_ENCODER.encode(messages), 200, headers={"X-Total-Count": str(total)}, content_type=JSON)
 
 
 def text(body: str, status: int = 200, content_type: str = "text/plain; charset=utf-8") -> Response:

@@ -10,14 +10,17 @@ from uuid import UUID, uuid4
 
 import trio
 
+from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 
 if TYPE_CHECKING:
+    from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
     from gocdnext.logs.hub import LogHub
     from gocdnext.metrics import Metrics
     from gocdnext.runs.service import RunService
+    from gocdnext.secrets.store import Secrets
 
 
 def utc_now() -> datetime:
@@ -31,12 +34,16 @@ class Services:
 
     db: Database
     runs: RunService
+    secrets: Secrets
     hub: LogHub
     settings: Settings
     metrics: Metrics
+    blobs: Blobs
     shutdown: trio.Event
     operator_token: str | None = None
     """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""
+    catalogue: Catalogue = field(default_factory=dict)
+    """The plugins that `with:` is checked against."""
     figures: Figures = field(default_factory=Figures)
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4

@@ -47,6 +47,14 @@ def runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> lis
     return _starting(incomplete, names)
 
 
+def plugins(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of plugins."""
+    names: set[str] = set()
+    with _patient_client(ctx) as client:
+        names = {plugin["name"] for plugin in client.plugins()["plugins"]}
+    return _starting(incomplete, names)
+
+
 @contextmanager
 def _patient_client(ctx: click.Context) -> Iterator[Client]:
     """A client that gives up soon; whatever is wrong ends the block in silence."""

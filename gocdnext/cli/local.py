@@ -57,8 +57,8 @@ def run_local(
 ) -> None:
     """Run the jobs of a pipeline file on this machine, one after the other, without a server.
 
-    Gates are skipped; caches, artifacts and profiles are not simulated. Exit code 1 when a job failed, 2 when the run
-    cannot begin like this.
+    Gates are skipped, profiles are not simulated. All jobs share the workspace: artifacts and caches are there already,
+    copied only for a `dest` of their own. Exit code 1 when a job failed, 2 when the run cannot begin like this.
     """
     import trio
 

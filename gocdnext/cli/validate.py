@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from gocdnext.cli.terminal import safe
 
 if TYPE_CHECKING:
     from gocdnext.pipeline import ParsedFile, Problem
+    from gocdnext.plugins.catalogue import Catalogue
 
 CONFIG_FOLDER = ".gocdnext"
 ENDINGS = (".yaml", ".yml")
@@ -69,6 +71,7 @@ def read(file: Path) -> bytes:
 def check(files: dict[str, bytes]) -> tuple[dict[str, ParsedFile], dict[str, list[Problem]]]:
     """What can be read, and every problem, each by file."""
     from gocdnext.pipeline import PipelineError, Problem, check_set, parse_file, parse_files
+    from gocdnext.pipeline.plugins import check_plugins
     from gocdnext.projects import supported
 
     parsed: dict[str, ParsedFile] = {}
@@ -84,7 +87,9 @@ def check(files: dict[str, bytes]) -> tuple[dict[str, ParsedFile], dict[str, lis
     except PipelineError as error:
         found += error.problems
     found += check_set(parsed.values())
+    plugins = catalogue()
     for file, entry in parsed.items():
+        found += check_plugins(entry.pipeline, file, plugins, entry.source)
         found += [
             Problem(file=file, line=1, column=1, path="", kind="not_available", message=reason)
             for reason in supported.refused(entry.pipeline)
@@ -93,6 +98,16 @@ def check(files: dict[str, bytes]) -> tuple[dict[str, ParsedFile], dict[str, lis
     for problem in found:
         problems.setdefault(problem.file, []).append(problem)
     return parsed, problems
+
+
+def catalogue() -> Catalogue:
+    """Our plugins and those of this machine's GOCDNEXT_PLUGIN_CATALOG_DIR: what a server here would check against."""
+    from gocdnext.plugins.catalogue import CatalogueError, load, roots
+
+    try:
+        return load(roots(os.environ.get("GOCDNEXT_PLUGIN_CATALOG_DIR", "")))
+    except CatalogueError as error:
+        raise Failure(str(error)) from None
 
 
 def pipeline_warnings(entry: ParsedFile) -> list[str]:

@@ -7,20 +7,25 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import grpclib.server
 import structlog
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from gocdnext.blobs import artifacts
+from gocdnext.blobs.store import BlobStore
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.fleet.ports import FleetMetrics, Runs
 from gocdnext.fleet.receive import Receiver
 from gocdnext.fleet.registry import Registry
+from gocdnext.fleet.reports import Reports
 from gocdnext.fleet.session import Session
 from gocdnext.fleet.wire import messages_of
-from gocdnext.logs.ingest import LogIngest, LogWriter
+from gocdnext.logs.ingest import LogIngest, LogWriter, Target
 
 FAREWELL_SECONDS = 5.0
 """Bound of what is done after a stream ended: its last lines, its row."""
@@ -40,10 +45,14 @@ class Conversations:
         registry: Registry,
         ingest: LogIngest,
         metrics: FleetMetrics,
+        store: BlobStore,
         *,
         clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
+        self._confirm = partial(artifacts.confirm, db, store)
+        self._reports = Reports(db, metrics, clock=clock, new_id=new_id)
         self._runs = runs
         self._registry = registry
         self._ingest = ingest
@@ -60,17 +69,24 @@ class Conversations:
         assert task is not None
         self._open.add(task)
         buffer = messages_of(stream)
-        log = self._ingest.writer(session.agent_id)
+        log = self._ingest.writer(session.agent_id, _Word(session, self._registry))
         receiver = Receiver(
-            session, log, self._runs, self._metrics, clock=self._clock, finished=self._registry.finished
+            session,
+            log,
+            self._runs,
+            self._metrics,
+            confirm=self._confirm,
+            reports=self._reports,
+            clock=self._clock,
+            finished=self._registry.finished,
         )
-        receiving, drained = asyncio.create_task(receiver.run(buffer)), False
+        receiving, drained, left = asyncio.create_task(receiver.run(buffer)), False, False
         writing = asyncio.create_task(log.run())
         try:
             await stream.send_initial_metadata()
             self._registry.make_ready(session)
             await self._talk(session, stream, receiving, writing)
-            drained = not session.held
+            drained, left = not session.held, receiving.done()
         finally:
             if session.draining_since is not None:
                 seconds = time.monotonic() - session.draining_since
@@ -78,7 +94,7 @@ class Conversations:
             self._registry.remove(session)
             # What has arrived still counts, also when the agent has vanished: these two end behind it, in the farewell.
             buffer.eof()
-            farewell = asyncio.create_task(self._farewell(session, log, receiving, writing))
+            farewell = asyncio.create_task(self._farewell(session, log, receiving, writing, left=left))
             self._farewells.add(farewell)
             farewell.add_done_callback(self._farewells.discard)
             self._open.discard(task)
@@ -119,9 +135,16 @@ class Conversations:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _farewell(
-        self, session: Session, log: LogWriter, receiving: asyncio.Task[None], writing: asyncio.Task[None]
+        self,
+        session: Session,
+        log: LogWriter,
+        receiving: asyncio.Task[None],
+        writing: asyncio.Task[None],
+        *,
+        left: bool,
     ) -> None:
-        """Finishes what was received, unless a newer session has taken over; then the agent is offline."""
+        """Finishes what was received, unless a newer session has taken over; then the agent is offline. One that has
+        `left`, by closing its side, has no lease any more."""
         try:
             if not session.superseded:
                 with contextlib.suppress(TimeoutError):
@@ -138,13 +161,31 @@ class Conversations:
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._db.aio_run(
-                    lambda conn: conn.execute(_SQL.mark_offline, session.agent_id, session.generation)
+                    lambda conn: conn.execute(_SQL.mark_offline, session.agent_id, session.generation, left)
                 )
         except (DatabaseUnavailableError, TimeoutError) as error:
             # The reaper goes by `last_seen_at` and needs no help.
             _log.warning("agent not marked offline", agent=session.name, error=str(error))
         else:
             _log.info("agent offline", agent=session.name, generation=session.generation)
+
+
+class _Word:
+    """What the log writer tells an agent with a lease (`logs.ingest.Listener`)."""
+
+    def __init__(self, session: Session, registry: Registry) -> None:
+        self._session = session
+        self._registry = registry
+
+    def stored(self, mark: int) -> None:
+        self._session.outbox.stored(mark)
+
+    def stale(self, target: Target) -> None:
+        session, job_id = self._session, str(target.job_id)
+        held = session.held.get(job_id)
+        if session.leased and held is not None and held.target == target:
+            session.refuse(held.run_id, job_id, target.attempt)
+            self._registry.finished(session, held)
 
 
 async def _send(session: Session, stream: Stream) -> None:

@@ -52,6 +52,17 @@ def job_assignment(assignment: Assignment) -> pb.JobAssignment:
         artifacts_when=artifacts.when if artifacts else "",
         docker=job.docker,
         services=[_service(service) for service in assignment.services],
+        artifact_downloads=[
+            pb.ArtifactDownload(
+                path=download.path,
+                storage_key=download.storage_key,
+                get_url=download.url,
+                dest=download.dest,
+                content_sha256=download.sha256,
+                from_job=download.from_job,
+            )
+            for download in assignment.downloads
+        ],
         caches=[pb.CacheEntry(key=cache.key, paths=cache.paths) for cache in job.cache],
         test_reports=job.test_reports,
         resources=_resources(job),
@@ -59,6 +70,7 @@ def job_assignment(assignment: Assignment) -> pb.JobAssignment:
         outputs={alias: output.env for alias, output in job.outputs.items()},
         coverage_report=_coverage(job),
         service_generation=assignment.service_generation,
+        attempt=assignment.attempt,
     )
 
 

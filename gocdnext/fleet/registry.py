@@ -19,12 +19,19 @@ from gocdnext.runs.ports import Slot
 class Registry:
     """At most one live session per agent.
 
-    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over.
+    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over; `address` adds the
+    links of what is to be fetched to an assignment, which last from the moment it is sent.
     """
 
-    def __init__(self, on_ready: Callable[[], None], on_slot_free: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_ready: Callable[[], None],
+        on_slot_free: Callable[[], None],
+        address: Callable[[Assignment], Assignment] | None = None,
+    ) -> None:
         self._on_ready = on_ready
         self._on_slot_free = on_slot_free
+        self._address = address
         self._by_id: dict[str, Session] = {}
         self._by_agent: dict[UUID, Session] = {}
 
@@ -45,6 +52,8 @@ class Registry:
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Records and sends an assignment; False when the session is gone, full, draining, disabled or stuck."""
         session = self._by_id.get(session_id)
+        if self._address is not None and assignment.downloads:
+            assignment = self._address(assignment)
         return session is not None and session.assign(assignment)
 
     def cancel(self, agent_id: UUID, run_id: UUID, job_id: UUID, reason: str) -> bool:
@@ -60,6 +69,18 @@ class Registry:
         session = self._by_agent.get(agent_id)
         if session is not None and session.release(str(job_id)):
             self._on_slot_free()
+
+    # -- word of other rooms and servers ---------------------------------------------------------------
+
+    def clean_up(self, run_id: UUID, generation: int) -> None:
+        """The services of a run may go: tells every ready agent whose engine keeps some."""
+        for session in self.ready():
+            session.clean_up(run_id, generation)
+
+    def told(self, agent_id: UUID, disabled: bool) -> None:
+        """An operator has disabled or enabled the agent, here or at another server."""
+        if (session := self._by_agent.get(agent_id)) is not None:
+            self.set_disabled(session, disabled)
 
     # -- sessions ------------------------------------------------------------------------------------
 

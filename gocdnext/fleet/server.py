@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,18 +13,24 @@ import trio_asyncio
 from grpclib.config import Configuration
 from grpclib.const import Status
 
+from gocdnext.blobs.room import Blobs
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.fleet.conversation import Conversations
+from gocdnext.fleet.forgotten import Forgotten
+from gocdnext.fleet.lease import LEASE_SECONDS
 from gocdnext.fleet.ports import FleetMetrics, Runs
 from gocdnext.fleet.register import Registration
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.service import AgentService
+from gocdnext.fleet.tickets import Tickets
 from gocdnext.fleet.wire import BoundedServer
 from gocdnext.logs.ingest import LogIngest
 
-PRESENCE_SECONDS = 15.0
-"""How often `last_seen_at` is written for all agents; the reaper's horizon is 90 s."""
+PRESENCE_SECONDS = 5.0
+"""How often `last_seen_at` is written for the agents that were heard of; part of `runs.service.LEASE_LAG`."""
+LOOK_EVERY = 6
+"""Writes between two looks for jobs that no session knows of."""
 SILENCE = timedelta(seconds=90)
 """A session that was not heard of for so long is over: its agent is gone, whatever TCP says."""
 IDLE_CONNECTION_SECONDS = 60.0
@@ -48,18 +55,31 @@ class AgentServer:
         ingest: LogIngest,
         metrics: FleetMetrics,
         *,
+        blobs: Blobs,
         registration_token: str | None,
+        lease_seconds: int = LEASE_SECONDS,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
+        """`lease_seconds` is what agents are granted that can keep their jobs through a break; 0: nothing."""
         self._db = db
         self._registry = registry
         self._clock = clock
-        self._conversations = Conversations(db, runs, registry, ingest, metrics, clock=clock)
-        registration = Registration(
-            db, runs, registry, registration_token=registration_token, clock=clock, new_id=new_id
+        self._conversations = Conversations(
+            db, runs, registry, ingest, metrics, blobs.store, clock=clock, new_id=new_id
         )
-        self._service = AgentService(registration, self._conversations, registry, metrics)
+        registration = Registration(
+            db,
+            runs,
+            registry,
+            registration_token=registration_token,
+            lease_seconds=lease_seconds,
+            clock=clock,
+            new_id=new_id,
+        )
+        tickets = Tickets(db, registry, blobs.links, clock=clock, new_id=new_id)
+        self._service = AgentService(registration, self._conversations, tickets, registry, metrics)
+        self._forgotten = Forgotten(runs, registry)
 
     async def run(self, host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled, then ends every stream with UNAVAILABLE. The started value is the bound port.
@@ -69,13 +89,17 @@ class AgentServer:
         server: BoundedServer = await trio_asyncio.aio_as_trio(self._listen)(host, port)
         try:
             task_status.started(server.port)
-            while True:
+            for turn in itertools.count(1):
                 await trio.sleep(PRESENCE_SECONDS)
                 await self.keep_presence()
+                if turn % LOOK_EVERY == 0:
+                    await self.look_for_forgotten()
                 trio_asyncio.current_loop.get().call_soon(server.close_idle, IDLE_CONNECTION_SECONDS)
         finally:
             # Shielded and bounded by STOP_SECONDS: what agents have sent is stored, then they are cut off.
             with trio.CancelScope(shield=True):
+                with trio.move_on_after(STOP_SECONDS / 4):
+                    await self.keep_presence()  # leases begin now, not at the last turn
                 await trio_asyncio.aio_as_trio(self._stop)(server)
 
     async def keep_presence(self) -> None:
@@ -106,6 +130,13 @@ class AgentServer:
             elif session.ending is None:
                 session.end(Status.ABORTED, "the session was superseded elsewhere", superseded=True)
                 self._registry.remove(session)
+
+    async def look_for_forgotten(self) -> None:
+        """Takes back jobs that agents of this server were given and do not have."""
+        try:
+            await self._forgotten.look()
+        except DatabaseUnavailableError as error:
+            _log.warning("jobs without an agent were not looked for", error=str(error))
 
     async def _listen(self, host: str, port: int) -> BoundedServer:
         config = Configuration(http2_stream_window_size=STREAM_WINDOW, http2_connection_window_size=CONNECTION_WINDOW)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from uuid import UUID
 
 import grpclib.server
 import structlog
@@ -18,6 +17,7 @@ from gocdnext.fleet.conversation import Conversations
 from gocdnext.fleet.ports import FleetMetrics
 from gocdnext.fleet.register import Registration
 from gocdnext.fleet.registry import Registry
+from gocdnext.fleet.tickets import Tickets
 from gocdnext.fleet.wire import messages_of
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.proto.agent_grpc import AgentServiceBase
@@ -25,8 +25,6 @@ from gocdnext.proto.agent_grpc import AgentServiceBase
 SESSION_HEADER = "x-gocdnext-session"
 REQUEST_SECONDS = 30.0
 """How long a unary request may take to arrive and be answered."""
-MAX_KEY = 1024
-NO_STORE = "server has no artifact backend"
 
 M = TypeVar("M", bound=Message)
 Stream = grpclib.server.Stream[Any, Any]
@@ -40,11 +38,13 @@ class AgentService(AgentServiceBase):
         self,
         registration: Registration,
         conversations: Conversations,
+        tickets: Tickets,
         registry: Registry,
         metrics: FleetMetrics,
     ) -> None:
         self._registration = registration
         self._conversations = conversations
+        self._tickets = tickets
         self._registry = registry
         self._metrics = metrics
 
@@ -55,16 +55,16 @@ class AgentService(AgentServiceBase):
         await self._call(stream, self._connect(stream), bounded=False)
 
     async def RequestCacheGet(self, stream: Stream) -> None:
-        await self._call(stream, self._no_store(stream, pb.RequestCacheGetRequest, _check_cache))
+        await self._call(stream, _answer(stream, pb.RequestCacheGetRequest, self._tickets.cache_get))
 
     async def RequestCachePut(self, stream: Stream) -> None:
-        await self._call(stream, self._no_store(stream, pb.RequestCachePutRequest, _check_cache))
+        await self._call(stream, _answer(stream, pb.RequestCachePutRequest, self._tickets.cache_put))
 
     async def MarkCacheReady(self, stream: Stream) -> None:
-        await self._call(stream, self._no_store(stream, pb.MarkCacheReadyRequest, _check_ready))
+        await self._call(stream, _answer(stream, pb.MarkCacheReadyRequest, self._tickets.cache_ready))
 
     async def RequestArtifactUpload(self, stream: Stream) -> None:
-        await self._call(stream, self._no_store(stream, pb.RequestArtifactUploadRequest, _check_paths))
+        await self._call(stream, _answer(stream, pb.RequestArtifactUploadRequest, self._tickets.artifact_upload))
 
     async def _register(self, stream: Stream) -> None:
         request = await _receive_one(stream, pb.RegisterRequest)
@@ -75,12 +75,6 @@ class AgentService(AgentServiceBase):
         if len(ids) != 1:
             raise GRPCError(Status.UNAUTHENTICATED, f"Connect needs one {SESSION_HEADER} header: register first")
         await self._conversations.hold(self._registry.claim(str(ids[0])), stream)
-
-    async def _no_store(self, stream: Stream, kind: type[M], check: Callable[[Any], None]) -> None:
-        request: Any = await _receive_one(stream, kind)
-        check(request)
-        self._registry.find(request.session_id)
-        raise GRPCError(Status.UNIMPLEMENTED, NO_STORE)
 
     async def _call(self, stream: Stream, work: Awaitable[None], *, bounded: bool = True) -> None:
         """Counts the call, and is the one table from what goes wrong inside to gRPC status codes."""
@@ -108,6 +102,10 @@ class AgentService(AgentServiceBase):
             self._metrics.rpc_handled(method, code)
 
 
+async def _answer(stream: Stream, kind: type[M], work: Callable[[M], Awaitable[Message]]) -> None:
+    await stream.send_message(await work(await _receive_one(stream, kind)))
+
+
 async def _receive_one(stream: Stream, kind: type[M]) -> M:
     """The one message of a unary call. Raises GRPCError INVALID_ARGUMENT."""
     messages = await messages_of(stream).messages(1)
@@ -117,38 +115,6 @@ async def _receive_one(stream: Stream, kind: type[M]) -> M:
         return kind.FromString(messages[0])
     except DecodeError:
         raise GRPCError(Status.INVALID_ARGUMENT, f"not a {kind.DESCRIPTOR.name}") from None
-
-
-def _check_job(request: Any) -> None:
-    for name, value in (("run_id", request.run_id), ("job_id", request.job_id)):
-        _check_uuid(name, value)
-    if not request.session_id:
-        raise GRPCError(Status.INVALID_ARGUMENT, "session_id is required")
-
-
-def _check_cache(request: Any) -> None:
-    _check_job(request)
-    if not request.key or len(request.key) > MAX_KEY:
-        raise GRPCError(Status.INVALID_ARGUMENT, f"key must have 1 to {MAX_KEY} characters")
-
-
-def _check_ready(request: Any) -> None:
-    _check_uuid("cache_id", request.cache_id)
-    if not request.session_id:
-        raise GRPCError(Status.INVALID_ARGUMENT, "session_id is required")
-
-
-def _check_paths(request: Any) -> None:
-    _check_job(request)
-    if any(not path for path in request.paths):
-        raise GRPCError(Status.INVALID_ARGUMENT, "paths has an empty element")
-
-
-def _check_uuid(name: str, value: str) -> None:
-    try:
-        UUID(value)
-    except ValueError:
-        raise GRPCError(Status.INVALID_ARGUMENT, f"{name} is not a UUID") from None
 
 
 def _code_name(status: Status) -> str:

@@ -21,6 +21,13 @@ from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs.assignment import Assignment
 
 OUTBOX_MESSAGES = 16
+MAX_REFUSED = 4096
+"""Attempts that an agent is told to stop because they are not its own; their ids come from the agent."""
+NOT_YOURS = "the job is not this agent's any more"
+MAX_CLEANUPS = 256
+"""Clean-ups of services that may wait for an agent's answer; what is over that, its next session is told."""
+CLEANING_ENGINES = frozenset({"", "kubernetes"})
+"""Engines whose services outlive a job (protocol-agent 2.6)."""
 
 
 class Phase(Enum):
@@ -38,6 +45,7 @@ class Outbox:
     def __init__(self) -> None:
         self._messages: deque[pb.ServerMessage] = deque()
         self._ready = asyncio.Event()
+        self._stored: int | None = None
 
     def offer(self, message: pb.ServerMessage, *, urgent: bool = False) -> bool:
         """Queues a message; False when there is no room for one that is not urgent."""
@@ -47,12 +55,21 @@ class Outbox:
         self._ready.set()
         return True
 
+    def stored(self, number: int) -> None:
+        """What the agent has sent up to that mark need not be kept by it. The newest number takes the place of older."""
+        self._stored = number
+        self._ready.set()
+
     async def next(self) -> pb.ServerMessage:
         """The oldest message, as soon as there is one. One reader, on the asyncio side."""
-        while not self._messages:
+        while True:
+            if self._messages:
+                return self._messages.popleft()
+            if self._stored is not None:
+                number, self._stored = self._stored, None
+                return pb.ServerMessage(stored=pb.Stored(number=number))
             self._ready.clear()
             await self._ready.wait()
-        return self._messages.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,8 @@ class Held:
     run_id: str
     job_id: str
     target: Target
+    stored: int = 0
+    """Lines up to this number were stored before the session began: the agent may send them again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +97,10 @@ class Session:
     seen: datetime
     """When the agent was last heard of."""
     disabled: bool = False
+    log_batches: bool = False
+    """The agent may send LogBatch."""
+    leased: bool = False
+    """The agent keeps its jobs and what is not stored through a break (see `lease`)."""
     phase: Phase = Phase.REGISTERED
     draining_since: float | None = None
     """When the agent said that it wants no more work (monotonic seconds)."""
@@ -89,6 +112,10 @@ class Session:
     held: dict[str, Held] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     """Jobs that the agent was told to stop."""
+    refused: set[tuple[str, int]] = field(default_factory=set)
+    """Attempts that are not the agent's any more and that it was told to stop."""
+    cleanups: dict[UUID, int] = field(default_factory=dict)
+    """Runs whose services the agent was told to remove, up to which generation; until it answers."""
     outbox: Outbox = field(default_factory=Outbox)
 
     @property
@@ -121,6 +148,11 @@ class Session:
         del self.held[job_id]
         return False
 
+    def hold(self, target: Target, stored: int) -> None:
+        """An attempt that an earlier session of the same agent process was given and that goes on in this one."""
+        run_id, job_id = str(target.run_id), str(target.job_id)
+        self.held[job_id] = Held(run_id, job_id, target, stored)
+
     def cancel(self, run_id: UUID, job_id: UUID, reason: str) -> None:
         """Tells the agent, once, to stop a job, whether or not this session assigned it."""
         if str(job_id) not in self.cancelled:
@@ -128,15 +160,36 @@ class Session:
             message = pb.CancelJob(run_id=str(run_id), job_id=str(job_id), reason=reason)
             self.outbox.offer(pb.ServerMessage(cancel=message), urgent=True)
 
+    def clean_up(self, run_id: UUID, generation: int) -> None:
+        """Tells the agent to remove the services of a run up to a generation, if its engine keeps any."""
+        if self.engine not in CLEANING_ENGINES or self.cleanups.get(run_id, -1) >= generation:
+            return
+        if len(self.cleanups) >= MAX_CLEANUPS and run_id not in self.cleanups:
+            return
+        self.cleanups[run_id] = generation
+        message = pb.CleanupRunServices(run_id=str(run_id), max_generation=generation)
+        self.outbox.offer(pb.ServerMessage(cleanup_run_services=message), urgent=True)
+
     def release(self, job_id: str) -> bool:
         """Forgets the assignment of a job; False when there was none."""
         self.cancelled.discard(job_id)
         return self.held.pop(job_id, None) is not None
 
-    def owns(self, run_id: str, job_id: str) -> Held | None:
-        """The assignment that a message of this session speaks of, if it has it."""
+    def owns(self, run_id: str, job_id: str, attempt: int | None = None) -> Held | None:
+        """The assignment that a message of this session speaks of, if it has it. Agents with a lease say the attempt:
+        one of them may still be stopping an earlier one."""
         held = self.held.get(job_id)
-        return held if held is not None and held.run_id == run_id and not self.superseded else None
+        if held is None or held.run_id != run_id or self.superseded:
+            return None
+        return held if attempt is None or not self.leased or attempt == held.target.attempt else None
+
+    def refuse(self, run_id: str, job_id: str, attempt: int) -> None:
+        """Tells an agent with a lease, once, to stop an attempt that is not its own any more. Others find out as in
+        the field: nothing that they say of it counts."""
+        if self.leased and (job_id, attempt) not in self.refused and len(self.refused) < MAX_REFUSED:
+            self.refused.add((job_id, attempt))
+            message = pb.CancelJob(run_id=run_id, job_id=job_id, reason=NOT_YOURS, attempt=attempt)
+            self.outbox.offer(pb.ServerMessage(cancel=message), urgent=True)
 
     def end(self, status: Status, message: str, *, superseded: bool = False) -> None:
         """Ends the session: no more work, and its stream closes with this status. The first reason stays."""

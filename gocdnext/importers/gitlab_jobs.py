@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gocdnext import durations
+from gocdnext.importers import gitlab_files, matrices, shell
 from gocdnext.importers import gitlab_variables as variables
-from gocdnext.importers import matrices, shell
 from gocdnext.importers.draft import Job, Service
 from gocdnext.importers.gitlab_extends import Inheritance
+from gocdnext.importers.gitlab_fixed import Fixed
 from gocdnext.importers.gitlab_rules import Rules
 from gocdnext.importers.notes import ImportRefusedError, Notes
 from gocdnext.importers.reading import Part, text_of
 from gocdnext.pipeline.context import ENVIRONMENT, RESERVED_PREFIXES
-from gocdnext.pipeline.job_parts import COVERAGE_FORMATS, cache_key_flaw
 from gocdnext.pipeline.jobs import MAX_RETRY
 from gocdnext.pipeline.nodes import Mapping, Scalar
 from gocdnext.pipeline.problems import quoted
@@ -140,16 +140,17 @@ class JobTranslator:
         """One instance. `own` are the job's variables, those of a combination among them."""
         made = Job(name=self._name, stage=stage, line=self._line)
         self._known = {**self._shared.variables, **own}
+        self._fixed = Fixed(self._called, self._known, self._notes)
         self._shared.spend(1 + len(self._known), self._line)
         exports = self._variables(made, own)
         self._image(made)
         self._services(made)
         self._script(made, exports)
-        self._artifacts(made)
-        self._caches(made)
+        gitlab_files.artifacts(made, self._job, self._fixed)
+        gitlab_files.caches(made, self._job, self._fixed)
         self._environment(made)
         self._limits(made)
-        made.tags = self._plain_texts("tags", self._job)
+        made.tags = self._fixed.plains("tags", self._job)
         self._tokens(made)
         return made
 
@@ -166,20 +167,6 @@ class JobTranslator:
             else:
                 advice = "it needs an `aud` and a name that no variable has; left out"
                 self._notes.add(tokens.line(name), f"the token {quoted(name)} of {self._called}", advice)
-
-    def _plain(self, what: str, text: str, line: int) -> str:
-        """A text in which variables cannot be used here: known ones are put in, others end in a note and nothing."""
-        found = variables.expanded(text, self._known)
-        names = variables.unresolved(found)
-        if not names:
-            return found.replace("$$", "$")
-        advice = f"`${names[0]}` is only known when the job runs; write a fixed text"
-        self._notes.add(line, f"{what} {quoted(text)} of {self._called}", advice)
-        return ""
-
-    def _plain_texts(self, key: str, part: Part) -> list[str]:
-        texts = (self._plain(f"`{key}`", text, part.line(key)) for text in part.texts(key))
-        return [text for text in texts if text]
 
     def _needs(self) -> list[Need]:
         found = []
@@ -252,15 +239,15 @@ class JobTranslator:
         if isinstance(job.take("image"), Mapping):
             part = job.part("image")
             assert part is not None
-            made.image = self._plain("the image", part.text("name"), part.line("name"))
+            made.image = self._fixed.plain("the image", part.text("name"), part.line("name"))
             part.rest(f"the image of {self._called}", {"entrypoint": "scripts run in a shell of the image here"})
         else:
-            made.image = self._plain("the image", job.text("image"), job.line("image"))
+            made.image = self._fixed.plain("the image", job.text("image"), job.line("image"))
 
     def _services(self, made: Job) -> None:
         for node in self._job.items("services"):
             part = Part(node, self._notes) if isinstance(node, Mapping) else None
-            image = self._plain("the service", part.text("name") if part else text_of(node), node.line)
+            image = self._fixed.plain("the service", part.text("name") if part else text_of(node), node.line)
             if not image:
                 continue
             if "dind" in image or derived_name(image) == "docker":
@@ -329,73 +316,6 @@ class JobTranslator:
             return False
         return job.flag("allow_failure") or (self._rules.allow_failure and not self._rules.manual)
 
-    def _artifacts(self, made: Job) -> None:
-        part = self._job.part("artifacts")
-        if part is None:
-            return
-        made.optional = self._plain_texts("paths", part)
-        made.artifacts_when = part.text("when") if part.text("when") in ("on_failure", "always") else ""
-        text = part.text("expire_in")
-        if text and text != "never":
-            if durations.retention(text) is not None:
-                made.expire_in = text
-            else:
-                advice = "write a length such as `7d`"
-                self._notes.add(part.line("expire_in"), f"`expire_in: {text}` of {self._called}", advice)
-        reports = part.part("reports")
-        if reports is not None:
-            made.test_reports = self._plain_texts("junit", reports)
-            coverage = reports.part("coverage_report")
-            if coverage is not None:
-                form, path = (
-                    coverage.text("coverage_format"),
-                    self._plain("the report", coverage.text("path"), coverage.line("path")),
-                )
-                if form in COVERAGE_FORMATS and path and "*" not in path and ".." not in path and path[0] != "/":
-                    made.coverage_report = {"path": path, "format": form}
-                else:
-                    advice = "one file, relative to the workspace, in one of the formats " + ", ".join(COVERAGE_FORMATS)
-                    self._notes.add(coverage.line("path"), f"`coverage_report` of {self._called}", advice)
-            reports.rest(
-                f"`reports` of {self._called}",
-                {"dotenv": "write `NAME=value` lines into `$GOCDNEXT_OUTPUT_FILE` and list them under `outputs`"},
-            )
-        part.skip("name", "expose_as", "public", "access", "when")
-        part.rest(f"`artifacts` of {self._called}", {"exclude": "list the wanted paths only"})
-
-    def _caches(self, made: Job) -> None:
-        for node in self._job.items("cache"):
-            if not isinstance(node, Mapping):
-                continue
-            part = Part(node, self._notes)
-            key, paths = self._cache_key(part), self._plain_texts("paths", part)
-            part.skip("policy", "when", "unprotect")
-            part.rest(f"`cache` of {self._called}", {"fallback_keys": "a miss starts with an empty folder"})
-            if key and paths:
-                made.cache.append((key, paths))
-
-    def _cache_key(self, part: Part) -> str:
-        if isinstance(part.take("key"), Mapping):
-            keys = part.part("key")
-            assert keys is not None
-            hashes = "-".join(f'{{{{ hash "{file}" }}}}' for file in keys.texts("files"))
-            prefix = self._plain("the prefix", keys.text("prefix"), keys.line("prefix"))
-            key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', prefix)}-{hashes}" if prefix else hashes
-            keys.rest(f"the cache key of {self._called}", {})
-        else:
-            text = variables.expanded(part.text("key"), self._known)
-            names = variables.unresolved(text)
-            key = re.sub(r"\$\{?\w+\}?", "", text).strip("-_/ .") if names else text
-            if names:
-                advice = f"`${names[0]}` is left out of the key, so all branches share the cache"
-                self._notes.add(part.line("key"), f"the cache key of {self._called}", advice)
-            key = key or "default"
-        flaw = cache_key_flaw(key)
-        if flaw:
-            self._notes.add(part.line("key"), f"a cache of {self._called}", f"its key {flaw}; left out")
-            return ""
-        return key
-
     def _environment(self, made: Job) -> None:
         job, node = self._job, self._job.take("environment")
         part = job.part("environment") if isinstance(node, Mapping) else None
@@ -405,7 +325,7 @@ class JobTranslator:
             part.rest(f"`environment` of {self._called}", {"on_stop": "run the job that stops it by hand"})
         if not text:
             return
-        name = self._plain("the environment", text, job.line("environment")).replace("/", "-")
+        name = self._fixed.plain("the environment", text, job.line("environment")).replace("/", "-")
         if not ENVIRONMENT.fullmatch(name):
             if name:
                 advice = "letters, digits, `.`, `_` and `-` make a name; left out"

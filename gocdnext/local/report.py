@@ -52,7 +52,7 @@ class TextReport:
     def finished(self, step: str, error: str, code: int, seconds: float) -> None:
         if not error:
             self.lines(step, "", ["OK"])
-        elif code > 0:
+        elif error == f"exited with {code}":  # of which the last line says as much
             self.lines(step, "", [f"FAILED (exit {code})"])
         else:
             self.lines(step, "", [f"error: {error}", f"FAILED (exit {code})"])

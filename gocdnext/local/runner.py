@@ -12,9 +12,11 @@ import trio
 
 from gocdnext.agent import outputs
 from gocdnext.agent.engines import Engine, EngineError
+from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.joblog import STDOUT, LogSink
 from gocdnext.agent.masks import Masker
 from gocdnext.durations import format_duration
+from gocdnext.local.delivery import hand_out, take_in
 from gocdnext.local.plan import Stage, Step
 from gocdnext.local.report import Report
 from gocdnext.pipeline.environment import BuiltinFacts, JobEnvironment, build_environment
@@ -160,9 +162,12 @@ class Runner:
                 raise StepError(log.mask(refusal))
             with trio.move_on_after(job.timeout_seconds or float("inf")) as limit:
                 async with self._engine.services(assignment, log):
+                    await take_in(job, self._request.pipeline, self._request.workspace, log)
                     await self._execute(step, assignment, environment, log, network)
         except EngineError as error:
             raise StepError(log.mask(str(error))) from error
+        except DeliveryError as error:
+            raise StepError(log.mask(str(error)), 1) from error
         except outputs.OutputsError as error:
             raise StepError(f"outputs: {error}", 1) from error
         except OSError as error:  # of files in the workspace
@@ -186,6 +191,7 @@ class Runner:
                 code = await run
             finally:
                 await tasks.close()
+            await hand_out(step.job, self._request.workspace, log, failed=code != 0)
             if code != 0:
                 raise StepError(f"exited with {code}", code)
             if path:

@@ -49,6 +49,8 @@ class BuiltinFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The primary revision (8.4); empty for a run without one."""
     branch: str = ""
     cause_detail: Mapping[str, object] = {}
+    outcome: str = ""
+    """How the run has ended, for notifications: success, failed or canceled. Empty for every other job."""
 
 
 class JobEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,10 @@ class DeployReference(msgspec.Struct, frozen=True):
 
 
 def builtin_variables(facts: BuiltinFacts, job_name: str) -> dict[str, str]:
-    """The variables of 8.4, and CI_COMMIT_BRANCH, CI_PIPELINE_NAME and CI_PROJECT_SLUG, which recipes expect."""
+    """The variables of 8.4, and CI_COMMIT_BRANCH, CI_PIPELINE_NAME and CI_PROJECT_SLUG, which recipes expect.
+
+    Notifications also get CI_PIPELINE and CI_PIPELINE_STATUS: the plugins of the field read these names.
+    """
     found = {
         "CI": "true",
         "GOCDNEXT": "true",
@@ -83,6 +88,8 @@ def builtin_variables(facts: BuiltinFacts, job_name: str) -> dict[str, str]:
         found |= {"CI_COMMIT_SHA": facts.revision, "CI_COMMIT_SHORT_SHA": facts.revision[:SHORT_SHA]}
     if facts.branch:
         found |= {"CI_BRANCH": facts.branch, "CI_COMMIT_BRANCH": facts.branch}
+    if facts.outcome:
+        found |= {"CI_PIPELINE": facts.pipeline_name, "CI_PIPELINE_STATUS": facts.outcome}
     return found | _cause_variables(facts.cause, facts.cause_detail)
 
 
@@ -213,7 +220,7 @@ def _job_secrets(job: Job, secrets: Mapping[str, str]) -> dict[str, str]:
     missing = [name for name in dict.fromkeys(job.secrets) if name not in secrets]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        message = f"secret not found: {shown}; create it for the project or take it out of `secrets`"
+        message = f"secrets: no value for {shown}; create it for the project, or take it out of the job"
         raise SubstitutionError("missing_secret", message, missing)
     return {name: secrets[name] for name in job.secrets}
 

@@ -24,7 +24,7 @@ MAX_CACHE_TOKENS = 5
 MAX_CACHE_ARGUMENT_BYTES = 255
 
 ALIAS = re.compile(r"[a-z][a-zA-Z0-9_-]*")
-_HASH = re.compile(r'\{\{\s*hash\s+"([^"]*)"\s*\}\}')
+CACHE_TOKEN = re.compile(r'\{\{\s*hash\s+"([^"]*)"\s*\}\}')
 _CACHE_LITERAL = re.compile(r"[A-Za-z0-9_.-]*")
 
 
@@ -110,7 +110,7 @@ def cache_key_flaw(key: str) -> str:
         return f"is longer than {MAX_CACHE_KEY_BYTES} bytes"
     literals, count, at = [], 0, 0
     while (start := key.find("{{", at)) >= 0:
-        token = _HASH.match(key, start)
+        token = CACHE_TOKEN.match(key, start)
         if token is None:
             return 'has a `{{` that is not part of `{{ hash "FILE" }}`'
         if flaw := _hash_flaw(token[1]):

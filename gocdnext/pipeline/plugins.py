@@ -16,8 +16,7 @@ from gocdnext.pipeline.nodes import Node, Unreadable, decode, read
 from gocdnext.pipeline.parser import outline
 from gocdnext.pipeline.problems import Problem, Problems, path_below, quoted
 from gocdnext.pipeline.schema import Block, Fields, ListOf, MapOf, each
-
-_PUBLISHED_PREFIX = "gocdnext-plugin-"
+from gocdnext.pipeline.uses import lookup_name
 
 _MANIFEST = Fields(
     "a plugin manifest",
@@ -32,6 +31,10 @@ _MANIFEST = Fields(
     },
     tolerant=True,
 )
+
+
+MAX_SHOWN = 40
+"""Characters of an unknown input's name in a message."""
 
 
 class ManifestError(Exception):
@@ -77,16 +80,11 @@ def parse_manifest(text: str | bytes, folder: str) -> Manifest:
         raise ManifestError(f"{folder}/plugin.yaml: the name {quoted(block.text('name'))} is not that of its folder")
     return Manifest(
         name=folder,
-        description=block.text("description"),
-        category=block.text("category"),
+        description=block.text("description").strip(),
+        category=block.text("category").strip(),
         inputs=tuple(_input(name, entry) for name, entry in each(block.named_blocks("inputs"))),
         examples=tuple(_example(entry) for entry in block.blocks("examples")),
     )
-
-
-def lookup_name(image: str) -> str:
-    """The name in the catalogue of a `uses` value or of the image it stands for."""
-    return image.strip().split("@", 1)[0].rsplit("/", 1)[-1].split(":", 1)[0].removeprefix(_PUBLISHED_PREFIX)
 
 
 def check_plugins(
@@ -96,37 +94,51 @@ def check_plugins(
 
     A required input counts as given when its key is there, even with an empty value.
     """
-    block = outline(source)[1] if source is not None else None
-    problems = []
+    found: list[tuple[str, str, str, str, str]] = []
     for job in pipeline.jobs:
         # Only `uses` has no image of its own: the older form with `settings` is not checked.
         if job.plugin is not None and not job.image:
-            node = block.named_blocks("jobs")[job.name].key if block else None
-            for kind, message, hint in _flaws(job.plugin.image, job.plugin.settings, catalogue):
-                problems.append(_problem(filename, node, path_below("jobs", job.name), kind, message, hint))
+            for kind, flaw, hint in _flaws(job.plugin.image, job.plugin.settings, catalogue):
+                found.append((job.name, path_below("jobs", job.name), kind, f'job "{job.name}": {flaw}', hint))
     for index, notification in enumerate(pipeline.notifications or ()):
-        node = block.blocks("notifications")[index].node if block else None
-        for kind, message, hint in _flaws(notification.uses, notification.with_, catalogue):
-            problems.append(_problem(filename, node, f"notifications[{index}]", kind, message, hint))
+        path = f"notifications[{index}]"
+        for kind, flaw, hint in _flaws(notification.uses, notification.with_, catalogue):
+            found.append(("", path, kind, f"{path}: {flaw}", hint))
+    if not found:
+        return []  # the text is read a second time only to say where something is wrong
+    places = _places(source) if source is not None else {}
+    problems = [
+        _problem(filename, places.get(f"jobs {job}" if job else path), path, kind, message, hint)
+        for job, path, kind, message, hint in found
+    ]
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
+
+
+def _places(source: str) -> dict[str, Node]:
+    """Where jobs (`jobs NAME`) and notifications (`notifications[0]`) stand."""
+    block = outline(source)[1]
+    places = {f"jobs {name}": entry.key for name, entry in block.named_blocks("jobs").items()}
+    return places | {f"notifications[{i}]": entry.node for i, entry in enumerate(block.blocks("notifications"))}
 
 
 def _flaws(
     image: str, settings: Mapping[str, str], catalogue: Mapping[str, Manifest]
 ) -> Iterator[tuple[str, str, str]]:
-    """Kind, message and hint of everything that does not fit."""
+    """Kind, message and hint of everything that does not fit (contract-runs 7.3)."""
     manifest = catalogue.get(lookup_name(image))
     if manifest is None:
         return
     known = [item.name for item in manifest.inputs]
     for item in manifest.inputs:
         if item.required and item.name not in settings:
-            yield "plugin_input_missing", f"the plugin {quoted(manifest.name)} needs {quoted(item.name)} in `with`", ""
+            missing = f'plugin {manifest.name}: required input "{item.name}" is missing from `with`'
+            yield "plugin_input_missing", missing, ""
     for name in settings:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1, 0.7) if len(name) <= 40 else []
-            hint = f"did you mean `{close[0]}`?" if close else f"it takes {', '.join(known) or 'none'}"
-            yield "plugin_input_unknown", f"the plugin {quoted(manifest.name)} has no input {quoted(name)}", hint
+            shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…"
+            close = difflib.get_close_matches(name, known, 1, 0.7) if len(name) <= MAX_SHOWN else []
+            unknown = f'plugin {manifest.name}: unknown input "{shown}"; known inputs: {", ".join(known) or "none"}'
+            yield "plugin_input_unknown", unknown, f"did you mean `{close[0]}`?" if close else ""
 
 
 def _input(name: str, block: Block) -> Input:
@@ -139,7 +151,11 @@ def _input(name: str, block: Block) -> Input:
 
 
 def _example(block: Block) -> Example:
-    return Example(name=block.text("name"), description=block.text("description"), yaml=block.text("yaml"))
+    return Example(
+        name=block.text("name").strip(),
+        description=block.text("description").strip(),
+        yaml=block.text("yaml").rstrip("\n"),
+    )
 
 
 def _problem(filename: str, node: Node | None, path: str, kind: str, message: str, hint: str) -> Problem:

@@ -18,6 +18,8 @@ from gocdnext.errors import DomainError, InvalidError, UnprocessableError, Upstr
 from gocdnext.materials import git
 from gocdnext.pipeline import ParsedFile, PipelineError, Problem, check_set, parse_files
 from gocdnext.pipeline.fingerprints import normal_git_url
+from gocdnext.pipeline.plugins import check_plugins
+from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.projects import limits, supported
 from gocdnext.projects.request import ApplyRequest, ScmSource, SourceText
 from gocdnext.projects.store import PipelineFile, Source, Stored, Wanted, store
@@ -43,9 +45,20 @@ class ApplyResult:
     warnings: tuple[str, ...]
 
 
-async def apply(db: Database, request: ApplyRequest, *, now: datetime, new_id: Callable[[], UUID]) -> ApplyResult:
-    """Makes the project what the request says. Raises InvalidError, UnprocessableError, UpstreamError."""
-    files = await _parsed(request.files)
+async def apply(
+    db: Database,
+    request: ApplyRequest,
+    *,
+    now: datetime,
+    new_id: Callable[[], UUID],
+    catalogue: Catalogue = NO_PLUGINS,
+) -> ApplyResult:
+    """Makes the project what the request says. Raises InvalidError, UnprocessableError, UpstreamError.
+
+    Inputs of plugins are checked against the catalogue in files that were sent, not in files that are fetched
+    (contract-runs 7.3).
+    """
+    files = await _parsed(request.files, catalogue)
     source = None if request.scm_source is None else _source(request.scm_source)
     warnings = list(request.warnings)
     if source is not None and not files:
@@ -66,12 +79,12 @@ async def apply(db: Database, request: ApplyRequest, *, now: datetime, new_id: C
     return ApplyResult(stored, tuple(dict.fromkeys(warnings)))
 
 
-async def _parsed(files: Sequence[SourceText]) -> tuple[PipelineFile, ...]:
+async def _parsed(files: Sequence[SourceText], catalogue: Catalogue) -> tuple[PipelineFile, ...]:
     """The pipelines of the files, in their order. Raises InvalidError with file and line, UnprocessableError."""
     if not files:
         return ()
     try:
-        parsed, refusals = await trio.to_thread.run_sync(_parse, files, limiter=_PARSING)
+        parsed, refusals = await trio.to_thread.run_sync(_parse, files, catalogue, limiter=_PARSING)
     except PipelineError as error:
         raise _refused(InvalidError, error.problems) from None
     if refusals:
@@ -82,9 +95,12 @@ async def _parsed(files: Sequence[SourceText]) -> tuple[PipelineFile, ...]:
     return tuple(PipelineFile(file.pipeline, file.filename, file.source) for file in parsed)
 
 
-def _parse(files: Sequence[SourceText]) -> tuple[list[ParsedFile], list[Problem]]:
+def _parse(files: Sequence[SourceText], catalogue: Catalogue) -> tuple[list[ParsedFile], list[Problem]]:
     parsed = parse_files(files)
-    return parsed, check_set(parsed)
+    misfits = [
+        problem for file in parsed for problem in check_plugins(file.pipeline, file.filename, catalogue, file.source)
+    ]
+    return parsed, [*misfits, *check_set(parsed)]
 
 
 def _refused(kind: type[DomainError], problems: Sequence[Problem]) -> DomainError:
@@ -138,7 +154,7 @@ async def _fetched(
     if not found:
         warnings.append(f"the folder {path!r} of the repository has no YAML files: the project has no pipelines")
     try:
-        return await _parsed([_text(file) for file in found])
+        return await _parsed([_text(file) for file in found], NO_PLUGINS)
     except (InvalidError, UnprocessableError) as error:
         raise UnprocessableError(f"parse remote {path}/: {error}") from None
 

@@ -11,7 +11,6 @@ from typing import Final
 from gocdnext.pipeline.model import CronMaterial, Job, Material, Pipeline
 
 _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
-    ("`secrets` are", lambda job: job.secrets),
     ("`id_tokens` are", lambda job: job.id_tokens),
     ("`cluster` is", lambda job: job.cluster),
     ("a runner profile (`agent.profile`) is", lambda job: job.profile),

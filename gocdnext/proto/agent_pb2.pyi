@@ -66,6 +66,8 @@ class RegisterRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    LOG_BATCHES_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     token: _builtins.str
     version: _builtins.str
@@ -73,8 +75,12 @@ class RegisterRequest(_message.Message):
     arch: _builtins.str
     capacity: _builtins.int
     engine: _builtins.str
+    log_batches: _builtins.bool
+    """What this agent can do beyond the field's protocol, see the end of this file."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def lease(self) -> Global___LeaseRequest: ...
     def __init__(
         self,
         *,
@@ -86,10 +92,12 @@ class RegisterRequest(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         capacity: _builtins.int = ...,
         engine: _builtins.str = ...,
+        log_batches: _builtins.bool = ...,
+        lease: Global___LeaseRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arch", b"arch", "capacity", b"capacity", "engine", b"engine", "os", b"os", "tags", b"tags", "token", b"token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arch", b"arch", "capacity", b"capacity", "engine", b"engine", "lease", b"lease", "log_batches", b"log_batches", "os", b"os", "tags", b"tags", "token", b"token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,17 +109,25 @@ class RegisterResponse(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    LOG_BATCHES_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     heartbeat_seconds: _builtins.int
+    log_batches: _builtins.bool
+    """What this server takes part in; nothing that it does not name here may be used."""
+    @_builtins.property
+    def lease(self) -> Global___Lease: ...
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         heartbeat_seconds: _builtins.int = ...,
+        log_batches: _builtins.bool = ...,
+        lease: Global___Lease | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_seconds", b"heartbeat_seconds", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_seconds", b"heartbeat_seconds", "lease", b"lease", "log_batches", b"log_batches", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,6 +146,8 @@ class AgentMessage(_message.Message):
     SERVICE_LIFECYCLE_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    LOG_BATCH_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
@@ -148,6 +166,10 @@ class AgentMessage(_message.Message):
     def coverage(self) -> Global___CoverageSummary: ...
     @_builtins.property
     def draining(self) -> Global___Draining: ...
+    @_builtins.property
+    def log_batch(self) -> Global___LogBatch: ...
+    @_builtins.property
+    def mark(self) -> Global___Mark: ...
     def __init__(
         self,
         *,
@@ -160,12 +182,14 @@ class AgentMessage(_message.Message):
         service_lifecycle: Global___ServiceLifecycle | None = ...,
         coverage: Global___CoverageSummary | None = ...,
         draining: Global___Draining | None = ...,
+        log_batch: Global___LogBatch | None = ...,
+        mark: Global___Mark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cleanup_run_services_result", b"cleanup_run_services_result", "coverage", b"coverage", "draining", b"draining", "heartbeat", b"heartbeat", "kind", b"kind", "log", b"log", "progress", b"progress", "result", b"result", "service_lifecycle", b"service_lifecycle", "test_results", b"test_results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cleanup_run_services_result", b"cleanup_run_services_result", "coverage", b"coverage", "draining", b"draining", "heartbeat", b"heartbeat", "kind", b"kind", "log", b"log", "log_batch", b"log_batch", "mark", b"mark", "progress", b"progress", "result", b"result", "service_lifecycle", b"service_lifecycle", "test_results", b"test_results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleanup_run_services_result", b"cleanup_run_services_result", "coverage", b"coverage", "draining", b"draining", "heartbeat", b"heartbeat", "kind", b"kind", "log", b"log", "progress", b"progress", "result", b"result", "service_lifecycle", b"service_lifecycle", "test_results", b"test_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleanup_run_services_result", b"cleanup_run_services_result", "coverage", b"coverage", "draining", b"draining", "heartbeat", b"heartbeat", "kind", b"kind", "log", b"log", "log_batch", b"log_batch", "mark", b"mark", "progress", b"progress", "result", b"result", "service_lifecycle", b"service_lifecycle", "test_results", b"test_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "progress", "log", "result", "test_results", "cleanup_run_services_result", "service_lifecycle", "coverage", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "progress", "log", "result", "test_results", "cleanup_run_services_result", "service_lifecycle", "coverage", "draining", "log_batch", "mark"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -303,11 +327,14 @@ class JobResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     job_id: _builtins.str
     status: Global___RunStatus.ValueType
     exit_code: _builtins.int
     error: _builtins.str
+    attempt: _builtins.int
+    """under a lease"""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactRef]: ...
     @_builtins.property
@@ -322,10 +349,11 @@ class JobResult(_message.Message):
         error: _builtins.str = ...,
         artifacts: _abc.Iterable[Global___ArtifactRef] | None = ...,
         outputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "error", b"error", "exit_code", b"exit_code", "job_id", b"job_id", "outputs", b"outputs", "run_id", b"run_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "error", b"error", "exit_code", b"exit_code", "job_id", b"job_id", "outputs", b"outputs", "run_id", b"run_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -567,6 +595,7 @@ class ServerMessage(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
     CLEANUP_RUN_SERVICES_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assign(self) -> Global___JobAssignment: ...
     @_builtins.property
@@ -575,6 +604,8 @@ class ServerMessage(_message.Message):
     def pong(self) -> Global___Pong: ...
     @_builtins.property
     def cleanup_run_services(self) -> Global___CleanupRunServices: ...
+    @_builtins.property
+    def stored(self) -> Global___Stored: ...
     def __init__(
         self,
         *,
@@ -582,12 +613,13 @@ class ServerMessage(_message.Message):
         cancel: Global___CancelJob | None = ...,
         pong: Global___Pong | None = ...,
         cleanup_run_services: Global___CleanupRunServices | None = ...,
+        stored: Global___Stored | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "cleanup_run_services", b"cleanup_run_services", "kind", b"kind", "pong", b"pong"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "cleanup_run_services", b"cleanup_run_services", "kind", b"kind", "pong", b"pong", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "cleanup_run_services", b"cleanup_run_services", "kind", b"kind", "pong", b"pong"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "cleanup_run_services", b"cleanup_run_services", "kind", b"kind", "pong", b"pong", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["assign", "cancel", "pong", "cleanup_run_services"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["assign", "cancel", "pong", "cleanup_run_services", "stored"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -620,21 +652,27 @@ class CancelJob(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     JOB_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     job_id: _builtins.str
     reason: _builtins.str
+    attempt: _builtins.int
+    """only this one; absent: whichever runs"""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         job_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        attempt: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "attempt", b"attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "attempt", b"attempt", "job_id", b"job_id", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__attempt: _TypeAlias = _typing.Literal["attempt"]  # noqa: Y015
+    _WhichOneofArgType__attempt: _TypeAlias = _typing.Literal["_attempt", b"_attempt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attempt) -> _WhichOneofReturnType__attempt | None: ...
 
 Global___CancelJob: _TypeAlias = CancelJob  # noqa: Y015
 
@@ -750,6 +788,7 @@ class JobAssignment(_message.Message):
     ARTIFACTS_WHEN_FIELD_NUMBER: _builtins.int
     SERVICE_GENERATION_FIELD_NUMBER: _builtins.int
     PREFERRED_NODE_AFFINITY_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     job_id: _builtins.str
     name: _builtins.str
@@ -760,6 +799,8 @@ class JobAssignment(_message.Message):
     profile: _builtins.str
     artifacts_when: _builtins.str
     service_generation: _builtins.int
+    attempt: _builtins.int
+    """which execution of the job this is, from 0"""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskSpec]: ...
     @_builtins.property
@@ -821,10 +862,11 @@ class JobAssignment(_message.Message):
         artifacts_when: _builtins.str = ...,
         service_generation: _builtins.int = ...,
         preferred_node_affinity: _abc.Iterable[Global___PreferredNodeAffinityTerm] | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coverage_report", b"coverage_report", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_downloads", b"artifact_downloads", "artifact_paths", b"artifact_paths", "artifacts_when", b"artifacts_when", "caches", b"caches", "checkouts", b"checkouts", "coverage_report", b"coverage_report", "docker", b"docker", "env", b"env", "image", b"image", "job_id", b"job_id", "log_masks", b"log_masks", "name", b"name", "node_selector", b"node_selector", "optional_artifact_paths", b"optional_artifact_paths", "outputs", b"outputs", "preferred_node_affinity", b"preferred_node_affinity", "profile", b"profile", "resources", b"resources", "run_id", b"run_id", "service_generation", b"service_generation", "services", b"services", "tasks", b"tasks", "test_reports", b"test_reports", "timeout_seconds", b"timeout_seconds", "tolerations", b"tolerations", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_downloads", b"artifact_downloads", "artifact_paths", b"artifact_paths", "artifacts_when", b"artifacts_when", "attempt", b"attempt", "caches", b"caches", "checkouts", b"checkouts", "coverage_report", b"coverage_report", "docker", b"docker", "env", b"env", "image", b"image", "job_id", b"job_id", "log_masks", b"log_masks", "name", b"name", "node_selector", b"node_selector", "optional_artifact_paths", b"optional_artifact_paths", "outputs", b"outputs", "preferred_node_affinity", b"preferred_node_affinity", "profile", b"profile", "resources", b"resources", "run_id", b"run_id", "service_generation", b"service_generation", "services", b"services", "tasks", b"tasks", "test_reports", b"test_reports", "timeout_seconds", b"timeout_seconds", "tolerations", b"tolerations", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1450,3 +1492,201 @@ class ArtifactUploadTicket(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArtifactUploadTicket: _TypeAlias = ArtifactUploadTicket  # noqa: Y015
+
+@_typing.final
+class LogBatch(_message.Message):
+    """---- extensions -----------------------------------------------------------------------------------
+    Between two that both know them. Either side of the field's own protocol ignores these fields.
+
+    Many lines of one job in one message. The lines are numbered first_seq, first_seq + 1, ...; the runs say of one
+    stretch of lines after the other when and where they were printed, and cover them exactly.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    job_id: _builtins.str
+    attempt: _builtins.int
+    first_seq: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineRun]: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        first_seq: _builtins.int = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        runs: _abc.Iterable[Global___LineRun] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_seq", b"first_seq", "job_id", b"job_id", "run_id", b"run_id", "runs", b"runs", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogBatch: _TypeAlias = LogBatch  # noqa: Y015
+
+@_typing.final
+class LineRun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    AT_MICROS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    lines: _builtins.int
+    at_micros: _builtins.int
+    """since 1970"""
+    stream: _builtins.str
+    def __init__(
+        self,
+        *,
+        lines: _builtins.int = ...,
+        at_micros: _builtins.int = ...,
+        stream: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_micros", b"at_micros", "lines", b"lines", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineRun: _TypeAlias = LineRun  # noqa: Y015
+
+@_typing.final
+class LeaseRequest(_message.Message):
+    """A lease lets an agent keep its jobs for a while without a stream. It asks for one at Register, and shows the secret
+    of the one it has when it comes back from a break; then the same jobs go on in a new session.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """empty: a new lease"""
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """what it runs, or has finished without word that the result is stored"""
+
+    def __init__(
+        self,
+        *,
+        secret: _builtins.str = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRequest: _TypeAlias = LeaseRequest  # noqa: Y015
+
+@_typing.final
+class Lease(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.int
+    """without word from a server the agent stops its jobs after so long"""
+    secret: _builtins.str
+    resumed: _builtins.bool
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """of the attempts that were named; the agent stops all others"""
+
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.int = ...,
+        secret: _builtins.str = ...,
+        resumed: _builtins.bool = ...,
+        kept: _abc.Iterable[Global___Attempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "resumed", b"resumed", "seconds", b"seconds", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    job_id: _builtins.str
+    attempt: _builtins.int
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Mark(_message.Message):
+    """"That was number n": the agent numbers what it may have to send again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mark: _TypeAlias = Mark  # noqa: Y015
+
+@_typing.final
+class Stored(_message.Message):
+    """Everything up to that mark is stored, or will never be: it need not be kept any longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stored: _TypeAlias = Stored  # noqa: Y015

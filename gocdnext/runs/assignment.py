@@ -10,7 +10,8 @@ from gocdnext.pipeline import model
 from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_environment, deploy_reference
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
-from gocdnext.runs.state import SUCCESS, Job, Revision, Run
+from gocdnext.runs.fetching import Download, FetchError, downloads
+from gocdnext.runs.state import CANCELED, FAILED, NOTIFICATIONS_STAGE, SUCCESS, Job, Revision, Run
 
 
 class AssignmentError(Exception):
@@ -43,27 +44,41 @@ class Assignment:
     """The plugin's settings after substitution."""
     checkouts: tuple[Checkout, ...] = ()
     masks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
     service_generation: int = 0
 
 
-def build(run: Run, job: Job) -> Assignment:
+@dataclass(frozen=True, slots=True)
+class SecretValues:
+    """The secrets that jobs of one run ask for, as far as there are any of these names."""
+
+    known: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Name -> why its value cannot be had; never a part of it."""
+
+
+NO_SECRETS = SecretValues()
+
+
+def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
     """The assignment of the job's current attempt. Raises AssignmentError; its text is the job's error."""
     definition = run.definition_of(job)
     if definition is None:
         raise AssignmentError(f"job {job.name} is not in the definition this run was made from")
-    if definition.needs_artifacts:
-        # Nothing can be ready: this server hands out no upload tickets yet.
-        wanted = definition.needs_artifacts[0].from_job
-        raise AssignmentError(f"artifact deps: no artifact of {wanted} is ready")
+    for name in definition.secrets:
+        if name in secrets.unreadable:
+            raise AssignmentError(f"secrets: {name}: {secrets.unreadable[name]}")
     try:
+        fetched = downloads(run, definition)
         made = build_environment(
             definition,
-            _facts(run),
+            _facts(run, outcome=_outcome(run) if definition.stage == NOTIFICATIONS_STAGE else ""),
             pipeline_variables=run.definition.variables,
             matrix_key=job.matrix_key,
+            secrets=secrets.known,
             needs=_needed(run, definition),
         )
-    except SubstitutionError as error:
+    except (SubstitutionError, FetchError) as error:
         raise AssignmentError(str(error)) from error
     return Assignment(
         run_id=run.id,
@@ -75,6 +90,7 @@ def build(run: Run, job: Job) -> Assignment:
         settings=made.settings,
         checkouts=_checkouts(run),
         masks=made.masks,
+        downloads=fetched,
         service_generation=run.service_generation,
     )
 
@@ -94,7 +110,13 @@ def deploy_reference_of(run: Run, job: Job, deploy: model.Deploy) -> DeployRefer
         raise AssignmentError(str(error)) from error
 
 
-def _facts(run: Run) -> BuiltinFacts:
+def _outcome(run: Run) -> str:
+    """What a notification tells: a failed job counts more than a cancelled one (spec-execution 15)."""
+    seen = {job.status for job in run.user_jobs}
+    return next((status for status in (FAILED, CANCELED) if status in seen), SUCCESS)
+
+
+def _facts(run: Run, outcome: str = "") -> BuiltinFacts:
     primary = primary_revision(run.revisions)
     return BuiltinFacts(
         run_id=str(run.id),
@@ -107,6 +129,7 @@ def _facts(run: Run) -> BuiltinFacts:
         revision=primary.revision,
         branch=primary.branch,
         cause_detail=run.cause_detail,
+        outcome=outcome,
     )
 
 

@@ -18,14 +18,15 @@ import trio
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError
-from gocdnext.runs import deployments, events, planning, store, transitions
+from gocdnext.runs import creation, deployments, events, planning, store, transitions
+from gocdnext.runs.assignment import NO_SECRETS, SecretValues
 from gocdnext.runs.consequences import Aftermath, Consequences
-from gocdnext.runs.creation import CreatedRun, NewRun
+from gocdnext.runs.creation import Allotted, CreatedRun, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
 from gocdnext.runs.governance import concerns_others
 from gocdnext.runs.planning import Pass, Sent
-from gocdnext.runs.ports import Fleet, Slot, Wanted
+from gocdnext.runs.ports import Fleet, Secrets, Slot, Wanted
 from gocdnext.runs.state import Job, Run
 
 _SQL = queries.load("runs")
@@ -96,11 +97,15 @@ def _own_rows_only(done: Done) -> bool:
 
 
 @dataclass(slots=True)
-class _Unit:
-    """What one transaction leaves to do."""
+class _Settled:
+    """A committed change whose immediate effects are carried out, and what is left to do."""
 
-    aftermath: Aftermath = field(default_factory=Aftermath)
-    saved: Run | None = None
+    done: Done
+    signaled: int = 0
+    unsent: list[Sent] = field(default_factory=list)
+    elsewhere: list[events.StopJob] = field(default_factory=list)
+    services_over: dict[UUID, int] = field(default_factory=dict)
+    """Runs that ended with services, and the generation of those."""
 
 
 class _Turns:
@@ -132,15 +137,18 @@ class Changes:
         fleet: Fleet,
         observer: Observer,
         *,
+        secrets: Secrets,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._fleet = fleet
+        self._secrets = secrets
         self._observer = observer
         self._clock = clock
         self._new_id = new_id
         self._definitions = Definitions()
+        self._heads = creation.Heads()
         self._remembered = store.Remembered()
         self._turns = _Turns()
         self._slots = trio.Lock()
@@ -154,32 +162,68 @@ class Changes:
         """A new run. Where its own rows decide it is kept as its first dispatch pass leaves it, so that its first jobs are
         on the wire before the answer is written. Raises NotFoundError (no such pipeline), UnprocessableError (no stages).
         """
-        unit = _Unit()
+        async with self._slots:
+            # One at a time: two passes that see the same free slot would both give it away.
+            settled = await self._create_quickly(new)
+            if settled is None:
+                settled = await self._create_under_lock(new)
+        await self._finish(settled)
+        run = settled.done.before
+        if settled.done.followed is None:
+            self._observer.wake(run.id)
+        return CreatedRun(run.id, run.counter, run.pipeline_id)
 
-        async def work(conn: Connection) -> Done:
+    async def _create_quickly(self, new: NewRun) -> _Settled | None:
+        """A run whose first pass places everything is one statement, guarded by what its pipeline was. None when the
+        pipeline is not remembered, has changed, or the run is of another kind."""
+        head = self._heads.get(new.pipeline_id)
+        definition = None if head is None else self._definitions.known(head.definition_id)
+        if head is None or definition is None or concerns_others(definition):
+            return None
+        allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
+        if allotted.run.asks_for_secrets:
+            return None
+        first = planning.carry_out(allotted.run, self._fleet.slots(), self._clock())
+        done = Done(allotted.run, Outcome(allotted.run), first)
+        if first.wanted or done.consequences:
+            return None
+
+        async def work(conn: Connection) -> _Settled | None:
+            if not await creation.insert(conn, allotted, first.run, tell=False, guessed=True):
+                return None
+            return self._made(allotted, done, Aftermath(done.effects))
+
+        settled = await self._db.run(work)
+        if settled is None:
+            self._heads.forget(new.pipeline_id)
+        return settled
+
+    async def _create_under_lock(self, new: NewRun) -> _Settled:
+        aftermath = Aftermath()
+
+        async def work(conn: Connection) -> tuple[Allotted, Done]:
             allotted = await self._consequences.allot(conn, new)
             run = allotted.run
-            alone = not concerns_others(run.definition)
+            alone = not (concerns_others(run.definition) or run.asks_for_secrets)
             first = planning.carry_out(run, self._fleet.slots(), self._clock()) if alone else None
             done = Done(run, Outcome(run), first)
             tell = first is None or bool(first.wanted)
             if tell:
                 self._observer.announced(run.id)
-            await self._consequences.keep(conn, allotted, done.after, unit.aftermath, tell=tell)
-            unit.aftermath.effects += done.effects
-            await self._consequences.carry_out(conn, done.after, done.consequences, unit.aftermath)
-            self._announce(unit)
-            return done
+            await self._consequences.keep(conn, allotted, done.after, aftermath, tell=tell)
+            aftermath.effects += done.effects
+            await self._consequences.carry_out(conn, done.after, done.consequences, aftermath)
+            self._announce(aftermath)
+            return allotted, done
 
-        async with self._slots:
-            done = await self._db.transaction(work)
-            self._remembered.put(done.after)
-            await self._sent(done)
-        await self._after(unit)
-        run = done.before
-        if done.followed is None:
-            self._observer.wake(run.id)
-        return CreatedRun(run.id, run.counter, run.pipeline_id)
+        allotted, done = await self._db.transaction(work)
+        return self._made(allotted, done, aftermath)
+
+    def _made(self, allotted: Allotted, done: Done, aftermath: Aftermath) -> _Settled:
+        """After the commit of a new run."""
+        self._heads.made(allotted)
+        self._remembered.put(done.after)
+        return self._settle(done, aftermath)
 
     async def apply(self, run_id: UUID, event: events.Event, *, free: Slot | None = None) -> Done:
         """One event on one run. With `free`, a slot that the event frees, the run is dispatched to it at once.
@@ -189,53 +233,54 @@ class Changes:
 
         def decide(run: Run) -> Done:
             outcome = transitions.apply(run, event, self._clock())
-            if outcome.run is run or free is None:
+            if outcome.run is run or free is None or run.asks_for_secrets:
                 return Done(run, outcome)
             return Done(run, outcome, planning.carry_out(outcome.run, (free,), self._clock()))
 
-        done, unit = await self._carried_out(run_id, decide)
-        looked_at = None if done.followed is None else run_id
-        signaled = await self._after(unit, looked_at)
-        await self._sent(done)
-        return replace(done, signaled=signaled)
+        settled = await self._carried_out(run_id, decide)
+        return replace(settled.done, signaled=await self._finish(settled))
 
     async def dispatch(self, run_id: UUID, slots: Callable[[], Sequence[Slot]]) -> Pass:
         """One dispatch pass over a run, with the slots there are when it is decided. Raises NotFoundError."""
-        # One at a time: two passes that see the same free slot would both give it away.
+        secrets = await self._secrets_for(run_id)
+        # One at a time, as in `create`.
         async with self._slots:
-            done, unit = await self._carried_out(
-                run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock()))
+            settled = await self._carried_out(
+                run_id, lambda run: Done(run, Outcome(run), planning.carry_out(run, slots(), self._clock(), secrets))
             )
-            await self._sent(done)
-        await self._after(unit)
-        assert done.followed is not None
-        return done.followed
+        await self._finish(settled)
+        assert settled.done.followed is not None
+        return settled.done.followed
+
+    async def _secrets_for(self, run_id: UUID) -> SecretValues:
+        """The values that jobs of the run ask for: before any lock is taken, because other stores may be slow."""
+        run = self._remembered.get(run_id)
+        if run is not None and not run.asks_for_secrets:
+            return NO_SECRETS
+        return await self._secrets.of_run(run_id)
 
     # ---- inside ------------------------------------------------------------------------------------
 
-    async def _carried_out(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit]:
+    async def _carried_out(self, run_id: UUID, decide: Callable[[Run], Done]) -> _Settled:
         """Decides and saves; decides again under the lock when the run is not what this process remembers."""
         async with self._turns.of(run_id):
-            quick = await self._quickly(run_id, decide)
-            done, unit = quick if quick is not None else await self._under_lock(run_id, decide)
-            if unit.saved is not None:
-                self._remembered.put(unit.saved)
-            return done, unit
+            return await self._quickly(run_id, decide) or await self._under_lock(run_id, decide)
 
-    async def _under_lock(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit]:
-        unit = _Unit()
+    async def _under_lock(self, run_id: UUID, decide: Callable[[Run], Done]) -> _Settled:
+        aftermath = Aftermath()
 
-        async def work(conn: Connection) -> Done:
+        async def work(conn: Connection) -> tuple[Done, Run]:
             run = await store.load_locked(conn, run_id, self._definitions, self._remembered)
             if run is None:
                 raise NotFoundError("run not found")
             done = decide(run)
-            await self._save(conn, unit, done)
-            return done
+            return done, await self._save(conn, aftermath, done)
 
-        return await self._db.transaction(work), unit
+        done, saved = await self._db.transaction(work)
+        self._remembered.put(saved)
+        return self._settle(done, aftermath)
 
-    async def _quickly(self, run_id: UUID, decide: Callable[[Run], Done]) -> tuple[Done, _Unit] | None:
+    async def _quickly(self, run_id: UUID, decide: Callable[[Run], Done]) -> _Settled | None:
         """A change that touches nothing but the run's own rows is one statement, guarded by the version.
 
         None when the run is not remembered, was changed by others, or the change is none or of another kind.
@@ -244,75 +289,87 @@ class Changes:
         done = None if run is None else decide(run)
         if run is None or done is None or not _own_rows_only(done):
             return None
-        if not await self._db.run(lambda conn: store.save(conn, run, done.after)):
-            self._remembered.forget(run_id)
-            return None
-        unit = _Unit(saved=replace(done.after, version=run.version + 1))
-        unit.aftermath.effects += done.effects
-        return done, unit
 
-    async def _save(self, conn: Connection, unit: _Unit, done: Done) -> None:
-        """Everything of the change that belongs into its transaction."""
+        async def work(conn: Connection) -> _Settled | None:
+            if not await store.save(conn, run, done.after):
+                return None
+            self._remembered.put(replace(done.after, version=run.version + 1))
+            return self._settle(done, Aftermath(done.effects))
+
+        settled = await self._db.run(work)
+        if settled is None:
+            self._remembered.forget(run_id)
+        return settled
+
+    async def _save(self, conn: Connection, aftermath: Aftermath, done: Done) -> Run:
+        """Everything of the change that belongs into its transaction; the run as it is then."""
         before, after = done.before, done.after
-        unit.saved = before
         if after is not before:
-            assert await store.save(conn, before, after), "the run changed under its lock"
-            unit.saved = replace(after, version=before.version + 1)
+            saved = await store.save(conn, before, after)
+            assert saved, "the run changed under its lock"
             if any(job.retry_unsafe for job in before.jobs):
                 await deployments.follow(conn, before, after, self._clock())
         if done.followed is not None:
             await deployments.start(conn, after, done.followed.deploys, self._clock(), self._new_id)
-        unit.aftermath.effects += done.effects
-        await self._consequences.carry_out(conn, after, done.consequences, unit.aftermath)
-        self._announce(unit)
+        aftermath.effects += done.effects
+        await self._consequences.carry_out(conn, after, done.consequences, aftermath)
+        self._announce(aftermath)
+        return before if after is before else replace(after, version=before.version + 1)
 
-    def _announce(self, unit: _Unit) -> None:
+    def _announce(self, aftermath: Aftermath) -> None:
         """Before the commit, because the notification may be here before the commit's answer is."""
-        for run_id in unit.aftermath.created:
+        for run_id in aftermath.created:
             self._observer.announced(run_id)
 
-    async def _sent(self, done: Done) -> None:
-        """Sends what the pass assigned, and says what it could not place."""
-        if done.followed is None:
-            return
-        for sent in done.followed.assignments:
-            await self._send(done.followed.run, sent)
-        if done.followed.wanted:
-            self._observer.waits(done.before.id, frozenset(done.followed.wanted))
-
-    async def _send(self, run: Run, sent: Sent) -> None:
-        if self._fleet.assign(sent.slot.session_id, sent.assignment):
-            job = run.job(sent.assignment.job_id)
-            if job is not None:
-                self._observer.job_started(run, job)
-            return
-        await self.apply(
-            run.id, events.AssignmentLost(sent.assignment.job_id, sent.slot.agent_id, sent.assignment.attempt)
-        )
-
-    async def _after(self, unit: _Unit, looked_at: UUID | None = None) -> int:
-        """Carries out the effects of a committed change; how many agents of this process were told to stop a job.
-
-        `looked_at` is a run that was dispatched in the same transaction: it need not be looked at again.
-        """
-        signaled, elsewhere = 0, []
-        for run, effects in unit.aftermath.effects:
+    def _settle(self, done: Done, aftermath: Aftermath) -> _Settled:
+        """All that follows a commit and waits for nothing. On whichever side the commit's answer arrived: an assignment is
+        on its way before anybody else gets the word."""
+        settled = _Settled(done)
+        # A run that was dispatched in the same transaction need not be looked at again.
+        looked_at = None if done.followed is None else done.before.id
+        for run, effects in aftermath.effects:
             for effect in effects:
                 if isinstance(effect, events.LookAgain) and effect.run_id == looked_at:
                     continue
+                if isinstance(effect, events.RunEnded) and run.definition.services:
+                    settled.services_over[run.id] = run.service_generation
                 if not isinstance(effect, events.StopJob):
                     self._perform(run, effect)
                 elif self._fleet.cancel(effect.agent_id, effect.run_id, effect.job_id, effect.reason):
-                    signaled += 1
+                    settled.signaled += 1
                 else:
-                    elsewhere.append(effect)
-        for run_id in unit.aftermath.created:
+                    settled.elsewhere.append(effect)
+        if done.followed is not None:
+            settled.unsent += [sent for sent in done.followed.assignments if not self._send(done.followed.run, sent)]
+            if done.followed.wanted:
+                self._observer.waits(done.before.id, frozenset(done.followed.wanted))
+        for run_id in aftermath.created:
             self._observer.wake(run_id)
-        if elsewhere:
+        return settled
+
+    def _send(self, run: Run, sent: Sent) -> bool:
+        """Puts an assignment on the wire; False when its session cannot take it any more."""
+        if not self._fleet.assign(sent.slot.session_id, sent.assignment):
+            return False
+        job = run.job(sent.assignment.job_id)
+        if job is not None:
+            self._observer.job_started(run, job)
+        return True
+
+    async def _finish(self, settled: _Settled) -> int:
+        """What follows a commit and asks the database; how many agents of this process were told to stop a job."""
+        for sent in settled.unsent:
+            lost = events.AssignmentLost(sent.assignment.job_id, sent.slot.agent_id, sent.assignment.attempt)
+            await self.apply(sent.assignment.run_id, lost)
+        if settled.elsewhere:
             # The agent's session may be on another server; one that is nowhere is told when it registers.
-            ids = [(stop.agent_id, stop.run_id, stop.job_id) for stop in elsewhere]
+            ids = [(stop.agent_id, stop.run_id, stop.job_id) for stop in settled.elsewhere]
             await self._db.execute(_SQL.notify_stop_job, *map(list, zip(*ids, strict=True)))
-        return signaled
+        if over := settled.services_over:
+            # To every server, this one included: any agent may keep services of the run. One that is away is told when
+            # it registers.
+            await self._db.execute(_SQL.notify_services_over, list(over), list(over.values()))
+        return settled.signaled
 
     def _perform(self, run: Run, effect: events.Effect) -> None:
         match effect:

@@ -46,12 +46,16 @@ class Consequences:
         aftermath.created.append(allotted.run.id)
 
     async def allot(self, conn: Connection, new: NewRun) -> Allotted:
-        """A run with its number, to be kept in the same transaction."""
-        return await creation.allot(conn, new, self._definitions, now=self._clock(), new_id=self._new_id)
+        """A run with its number, which is held for it until the transaction ends. Raises NotFoundError,
+        UnprocessableError."""
+        head = await creation.lock_head(conn, new.pipeline_id)
+        definition = await self._definitions.get(conn, head.definition_id)
+        return creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
 
     async def keep(self, conn: Connection, allotted: Allotted, run: Run, aftermath: Aftermath, *, tell: bool) -> None:
         """Inserts the run; its first gates supersede older runs at once (spec-execution 2, step 9)."""
-        await creation.insert(conn, allotted, run, tell=tell)
+        kept = await creation.insert(conn, allotted, run, tell=tell)
+        assert kept, "the pipeline changed under its lock"
         if run.definition.supersede:
             await conn.execute(_SQL.lock_lane, run.pipeline_id)
             await self.carry_out(conn, run, cascade.supersede(run, cascade.ready_gates(run, 0)), aftermath)

@@ -1,9 +1,10 @@
-"""Making a run: its number, its snapshot, its stages and jobs, in one transaction (spec-execution 2)."""
+"""Making a run: its number, its snapshot, its stages and jobs, in one statement (spec-execution 2)."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.errors import InvalidError, NotFoundError, UnprocessableError
 from gocdnext.pipeline.model import Pipeline
-from gocdnext.runs.definitions import Definitions, decode_notifications
+from gocdnext.runs.definitions import decode_notifications
 from gocdnext.runs.expansion import expand, request_labels
 from gocdnext.runs.state import Job, Revision, Run, Stage
 from gocdnext.runs.store import revisions_to_json
@@ -24,6 +25,8 @@ _SQL = queries.load("runs")
 MAX_REF_BYTES = 255
 MAX_TRIGGERED_BY = 255
 """Characters of the name a caller may give."""
+REMEMBERED_HEADS = 10_000
+"""Pipelines whose newest run this process remembers."""
 
 
 def check_triggered_by(text: str) -> None:
@@ -57,39 +60,81 @@ class CreatedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """What a pipeline is now, as far as its next run takes it over. `counter` is the number of its newest run."""
+
+    pipeline_id: UUID
+    definition_id: UUID
+    project_id: UUID
+    project_slug: str
+    notifications: str
+    """The project's, as JSON."""
+    counter: int
+
+
+class Heads:
+    """What pipelines were when this process last made a run of them: good enough to guess, `insert` tells if wrong."""
+
+    def __init__(self) -> None:
+        self._heads: OrderedDict[UUID, Head] = OrderedDict()
+
+    def get(self, pipeline_id: UUID) -> Head | None:
+        """The pipeline as it was left."""
+        return self._heads.get(pipeline_id)
+
+    def made(self, allotted: Allotted) -> None:
+        """A run was made: its number is taken."""
+        head = replace(allotted.head, counter=allotted.run.counter)
+        self._heads[head.pipeline_id] = head
+        self._heads.move_to_end(head.pipeline_id)
+        if len(self._heads) > REMEMBERED_HEADS:
+            self._heads.popitem(last=False)
+
+    def forget(self, pipeline_id: UUID) -> None:
+        """It was wrong."""
+        self._heads.pop(pipeline_id, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Allotted:
     """A run with its number that is not kept yet."""
 
     run: Run
-    definition_id: UUID
+    head: Head
     upstream_run_id: UUID | None
 
 
-async def allot(
-    conn: Connection, new: NewRun, definitions: Definitions, *, now: datetime, new_id: Callable[[], UUID]
-) -> Allotted:
-    """The run as it will be, with its number, inside the caller's transaction: `insert` keeps it.
-
-    Raises NotFoundError for an unknown pipeline and UnprocessableError for one without stages; no number is used then.
-    """
-    row = await conn.fetchrow(_SQL.next_counter, new.pipeline_id)
+async def lock_head(conn: Connection, pipeline_id: UUID) -> Head:
+    """The pipeline, with its next number held until the caller's transaction ends. Raises NotFoundError."""
+    row = await conn.fetchrow(_SQL.lock_pipeline, pipeline_id)
     if row is None:
         raise NotFoundError("pipeline not found")
-    definition = await definitions.get(conn, row["definition_id"])
+    return Head(
+        pipeline_id,
+        row["definition_id"],
+        row["project_id"],
+        row["project_slug"],
+        row["notifications"],
+        row["last_counter"],
+    )
+
+
+def allot(new: NewRun, head: Head, definition: Pipeline, *, now: datetime, new_id: Callable[[], UUID]) -> Allotted:
+    """The run as it will be, with its number: `insert` keeps it. Raises UnprocessableError for one without stages."""
     if not definition.stages:
         raise UnprocessableError(
             f'pipeline "{definition.name}" has no stages: declare at least one under `stages:` and apply again'
         )
     own = definition.notifications
-    notifications = decode_notifications(row["notifications"]) if own is None else own
+    notifications = decode_notifications(head.notifications) if own is None else own
     labels = request_labels(new.cause, new.cause_detail)
     stages, jobs = expand(definition, notifications, labels=labels, now=now, new_id=new_id)
     run = Run(
         id=new_id(),
-        pipeline_id=new.pipeline_id,
-        project_id=row["project_id"],
-        project_slug=row["project_slug"],
-        counter=row["counter"],
+        pipeline_id=head.pipeline_id,
+        project_id=head.project_id,
+        project_slug=head.project_slug,
+        counter=head.counter + 1,
         cause=new.cause,
         definition=definition,
         cause_detail=dict(new.cause_detail),
@@ -101,16 +146,21 @@ async def allot(
         stages=stages,
         jobs=tuple(sorted(jobs, key=_order(stages))),
     )
-    return Allotted(run, row["definition_id"], new.upstream_run_id)
+    return Allotted(run, head, new.upstream_run_id)
 
 
-async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool) -> None:
-    """Keeps the run: as it was allotted, or as its first dispatch pass left it. `tell` = other servers should look."""
-    await conn.fetchrow(
+async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool, guessed: bool = False) -> bool:
+    """Keeps the run and takes its number, in one statement; False when the pipeline is not what `allotted` says.
+
+    The run is as it was allotted, or as its first dispatch pass left it. `tell` = other servers should look at it.
+    `guessed` = the pipeline is not locked by the caller: also its project is looked at.
+    """
+    head = allotted.head
+    row = await conn.fetchrow(
         _SQL.insert_run,
         run.id,
         run.pipeline_id,
-        allotted.definition_id,
+        head.definition_id,
         run.counter,
         run.cause,
         dict(run.cause_detail),
@@ -133,7 +183,9 @@ async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool) 
         [stage.finished_at for stage in run.stages],
         *_job_columns(run.jobs, run.definition),
         *_gate_columns(run.jobs, run.definition),
+        head.notifications if guessed else None,
     )
+    return row is not None
 
 
 def _order(stages: tuple[Stage, ...]) -> Callable[[Job], tuple[int, str, str]]:

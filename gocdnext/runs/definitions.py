@@ -30,6 +30,10 @@ class Definitions:
     def __init__(self) -> None:
         self._kept: OrderedDict[UUID, Pipeline] = OrderedDict()
 
+    def known(self, definition_id: UUID) -> Pipeline | None:
+        """The definition of that id, if it was read before."""
+        return self._kept.get(definition_id)
+
     async def get(self, conn: Connection, definition_id: UUID) -> Pipeline:
         """The definition of that id. Raises KeyError when there is none."""
         known = self._kept.get(definition_id)

@@ -1,31 +1,51 @@
-"""Freezing environments: nothing is deployed into a frozen one, and nobody approves the way there (spec-execution 10)."""
+"""Environments: what is deployed where, freezing, and going back to an earlier deployment (spec-execution 10, 11).
+
+Nothing is deployed into a frozen one, and nobody approves the way there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+import asyncpg
+
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
-from gocdnext.errors import InvalidError, NotFoundError
+from gocdnext.errors import ConflictError, InvalidError, NotFoundError
+from gocdnext.runs.service import RerunJob
 
 _SQL = queries.load("environments")
 MAX_NAME, MAX_REASON, MAX_ACTOR = 64, 500, 320
 
 
-class Releases(Protocol):
-    """The part of the run service that an unfreeze needs."""
+class Runs(Protocol):
+    """The part of the run service that environments need."""
 
     async def release(self, run_id: UUID, environment: str) -> None:
         """The environment no longer holds this run."""
+
+    async def rerun_job(self, job_id: UUID, *, rollback: bool = False) -> RerunJob:
+        """Runs a finished job again. Raises NotFoundError, ConflictError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A deployment that is made again: by which attempt of which job."""
+
+    job_id: UUID
+    run_id: UUID
+    attempt: int
+    is_rollback: bool
 
 
 class Environments:
     """Freezes of a project's environments. An environment need not exist to be frozen."""
 
-    def __init__(self, db: Database, runs: Releases, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, runs: Runs, *, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._runs = runs
         self._clock = clock
@@ -46,6 +66,36 @@ class Environments:
 
         if not await self._db.transaction(work):
             raise NotFoundError("project not found")
+
+    async def overview(self, slug: str) -> list[asyncpg.Record]:
+        """A project's environments by name. Raises NotFoundError."""
+        return await self._db.fetch(_SQL.environments_of_project, await self._project(slug))
+
+    async def deployments(self, slug: str, name: str, limit: int, offset: int) -> list[asyncpg.Record]:
+        """Deployments to an environment, newest first. Raises NotFoundError."""
+        return await self._db.fetch(_SQL.deployments_of_environment, await self._project(slug), name, limit, offset)
+
+    async def repeat(self, slug: str, name: str, deployment_id: UUID | None) -> Repeated:
+        """Deploys again what was deployed before, by the job that did it: a rollback, or (None, or the newest success)
+        a redeploy. Raises NotFoundError, ConflictError for one that did not succeed, whose run is gone or active, or whose
+        environment is frozen."""
+        row = await self._db.fetchrow(_SQL.deployment_to_repeat, await self._project(slug), name, deployment_id)
+        if row is None:
+            raise NotFoundError("deployment not found")
+        if row["frozen"]:
+            raise ConflictError(f"environment {name} is frozen")
+        if row["status"] != "success":
+            raise ConflictError(f"this deployment is {row['status']}: only one that succeeded can be made again")
+        if row["job_run_id"] is None:
+            raise ConflictError("the run of this deployment was deleted")
+        made = await self._runs.rerun_job(row["job_run_id"], rollback=not row["newest"])
+        return Repeated(row["job_run_id"], made.run_id, made.attempt, not row["newest"])
+
+    async def _project(self, slug: str) -> UUID:
+        project_id: UUID | None = await self._db.fetchval(_SQL.project_of_slug, slug)
+        if project_id is None:
+            raise NotFoundError("project not found")
+        return project_id
 
     async def unfreeze(self, slug: str, name: str) -> bool:
         """Lets the environment go; False when it was not frozen. Runs that it held are looked at again.

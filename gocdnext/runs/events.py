@@ -70,6 +70,8 @@ class AgentLost:
     agent_id: UUID
     attempt: int
     reason: str
+    began: bool = True
+    """False: its assignment never reached the agent, so that nothing of it can have happened."""
 
 
 @dataclass(frozen=True, slots=True)

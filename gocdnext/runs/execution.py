@@ -74,6 +74,9 @@ def agent_lost(run: Run, event: AgentLost, now: datetime) -> Outcome:
         return Outcome(run)
     if job.cancel_requested_at is not None:
         return end_job(run, job, CANCELED, now)
+    if not event.began:
+        # A new attempt all the same: what is still under way for this one must not meet the next.
+        return _again(run, job)
     if job.retry_unsafe:
         return end_job(run, job, FAILED, now, exit_code=-1, error=f"{event.reason} (not repeated: it deploys)")
     if job.losses >= MAX_LOSSES:

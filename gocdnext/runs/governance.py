@@ -44,12 +44,12 @@ def has_deploys(definition: Pipeline) -> bool:
 
 
 def concerns_others(definition: Pipeline) -> bool:
-    """Whether other runs or people decide with: a serial slot, a lane, environments that freeze. A run of any other
-    pipeline is decided by its own rows."""
+    """Whether other runs or people decide with: a serial slot, a lane, environments that freeze, artifacts that are
+    fetched. A run of any other pipeline is decided by its own rows."""
     return bool(
         definition.concurrency == "serial"
         or definition.supersede
-        or any(environment_of(job) for job in definition.jobs)
+        or any(environment_of(job) or job.needs_artifacts for job in definition.jobs)
     )
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from gocdnext.pipeline.environment import DeployReference
 from gocdnext.runs import assignment, dispatch, events, transitions
-from gocdnext.runs.assignment import Assignment, AssignmentError
+from gocdnext.runs.assignment import NO_SECRETS, Assignment, AssignmentError, SecretValues
 from gocdnext.runs.ports import Slot
 from gocdnext.runs.state import OPEN, Job, Run
 
@@ -40,6 +40,7 @@ class Pass:
     run: Run
     slots: tuple[Slot, ...]
     now: datetime
+    secrets: SecretValues = NO_SECRETS
     assignments: list[Sent] = field(default_factory=list)
     deploys: list[Deploy] = field(default_factory=list)
     effects: tuple[events.Effect, ...] = ()
@@ -55,9 +56,9 @@ class Pass:
         self.consequences += outcome.consequences
 
 
-def carry_out(run: Run, slots: Sequence[Slot], now: datetime) -> Pass:
+def carry_out(run: Run, slots: Sequence[Slot], now: datetime, secrets: SecretValues = NO_SECRETS) -> Pass:
     """Everything that can be decided about the run now."""
-    done = Pass(run, tuple(slots), now)
+    done = Pass(run, tuple(slots), now, secrets)
     done.apply(events.Reached())
     while _once(done):
         pass
@@ -89,7 +90,7 @@ def _once(done: Pass) -> bool:
 def _assign(done: Pass, job: Job, slot: Slot) -> bool:
     """Gives the job to the slot; False when its assignment cannot be built, which fails the job."""
     try:
-        made = assignment.build(done.run, job)
+        made = assignment.build(done.run, job, done.secrets)
         if made.definition.deploy is not None:
             deploy = made.definition.deploy
             reference = assignment.deploy_reference_of(done.run, job, deploy)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from gocdnext.runs.assignment import Assignment
+from gocdnext.runs.assignment import Assignment, SecretValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,13 @@ class Slot:
 
 Wanted = frozenset[frozenset[str]]
 """Sets of tags that jobs wait for: any agent that has all of one set and a free slot will do."""
+
+
+class Secrets(Protocol):
+    """Where secrets are opened. May wait for the database and for other stores, so it is never asked under a lock."""
+
+    async def of_run(self, run_id: UUID) -> SecretValues:
+        """What the jobs and notifications of a run ask for. Raises DatabaseUnavailableError."""
 
 
 class Fleet(Protocol):

@@ -6,7 +6,7 @@ Each is an event on one run (`events`), carried out by `changes`. No rule is her
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,7 +18,7 @@ from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFound
 from gocdnext.runs import events, waiting
 from gocdnext.runs.changes import Changes, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
-from gocdnext.runs.ports import Fleet, Wanted
+from gocdnext.runs.ports import Fleet, Secrets, Wanted
 from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
@@ -26,6 +26,9 @@ from gocdnext.runs.waiting import Reasons
 _SQL = queries.load("runs")
 STALE_AFTER = timedelta(seconds=90)
 """An agent that was not heard of for so long has lost its jobs (spec-execution 14)."""
+LEASE_LAG = timedelta(seconds=15)
+"""How much later than the database an agent with a lease may know that it was heard of: a heartbeat and the pause
+between two writes. Nobody gets its jobs before its own clock has told it to stop them."""
 _REFUSALS: dict[str, type[DomainError]] = {
     "not_found": NotFoundError,
     "forbidden": ForbiddenError,
@@ -53,6 +56,16 @@ class JobReport:
     exit_code: int = 0
     error: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """An attempt that goes on at an agent that came back; `cancel` when somebody wants it to stop."""
+
+    run_id: UUID
+    job_id: UUID
+    attempt: int
+    cancel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,22 @@ class GateAnswer:
     approvals_required: int
 
 
+def event_of(report: JobReport) -> events.Event:
+    """What a report is to the run: an end, or the loss of the agent's machine."""
+    if report.status == "disrupted":
+        reason = "the agent's machine was taken away before completion"
+        return events.AgentLost(report.job_id, report.agent_id, report.attempt, reason)
+    return events.JobReported(
+        report.job_id,
+        report.agent_id,
+        report.attempt,
+        report.status == "success",
+        report.exit_code,
+        _clean(report.error),
+        {key: _clean(value) for key, value in report.outputs.items()},
+    )
+
+
 class RunService:
     """All changes of runs. Trio side; every method may raise DatabaseUnavailableError."""
 
@@ -98,13 +127,14 @@ class RunService:
         fleet: Fleet,
         observer: Observer,
         *,
+        secrets: Secrets,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._fleet = fleet
         self._clock = clock
-        self._changes = Changes(db, fleet, observer, clock=clock, new_id=new_id)
+        self._changes = Changes(db, fleet, observer, secrets=secrets, clock=clock, new_id=new_id)
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
@@ -112,24 +142,9 @@ class RunService:
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
-        event: events.Event
-        if report.status == "disrupted":
-            event = events.AgentLost(
-                report.job_id, report.agent_id, report.attempt, "the agent's machine was taken away before completion"
-            )
-        else:
-            event = events.JobReported(
-                report.job_id,
-                report.agent_id,
-                report.attempt,
-                report.status == "success",
-                report.exit_code,
-                _clean(report.error),
-                {key: _clean(value) for key, value in report.outputs.items()},
-            )
         free = self._fleet.freed(report.agent_id, report.job_id)
         try:
-            return (await self._changes.apply(report.run_id, event, free=free)).changed
+            return (await self._changes.apply(report.run_id, event_of(report), free=free)).changed
         except NotFoundError:
             return False
 
@@ -177,13 +192,34 @@ class RunService:
         return Reasons(None, {}) if run is None else waiting.reasons(run, self._fleet.slots())
 
     async def reclaim(self, agent_id: UUID) -> None:
-        """An agent registered again: what it had been given is repeated or failed (protocol-agent 2.2, step 5).
+        """An agent registered again: what it had been given is repeated, cancelled or failed (spec-execution 14).
 
-        Jobs with a cancel stamp are left to it: the cancel is replayed (`pending_cancels`).
+        A job with a cancel stamp ends here too: the agent has nothing any more and would never report it.
         """
         for row in await self._db.fetch(_SQL.running_jobs_of_agent, agent_id):
-            if not row["cancel_requested"]:
-                await self._lost(row["run_id"], row["id"], agent_id, row["attempt"], "agent re-registered")
+            await self._lost(row["run_id"], row["id"], agent_id, row["attempt"], "agent re-registered")
+
+    async def resume(self, agent_id: UUID, has: Collection[tuple[UUID, int]]) -> list[HeldJob]:
+        """The same agent process is back after a break and has these attempts (job id, attempt); those that are still
+        its own. A job that it was given and does not have never reached it and is given out again.
+        """
+        kept = []
+        for row in await self._db.fetch(_SQL.running_jobs_of_agent, agent_id):
+            run_id, job_id, attempt = row["run_id"], row["id"], row["attempt"]
+            if (job_id, attempt) in has:
+                kept.append(HeldJob(run_id, job_id, attempt, row["cancel_requested"]))
+            else:
+                await self._lost(run_id, job_id, agent_id, attempt, "assignment lost", began=False)
+        return kept
+
+    async def running(self, agent_ids: Collection[UUID]) -> list[tuple[UUID, UUID, UUID, int]]:
+        """(agent id, run id, job id, attempt) of everything that these agents were given and have not ended."""
+        rows = await self._db.fetch(_SQL.running_jobs_of_agents, list(agent_ids))
+        return [(row["agent_id"], row["run_id"], row["id"], row["attempt"]) for row in rows]
+
+    async def forgotten(self, agent_id: UUID, run_id: UUID, job_id: UUID, attempt: int) -> None:
+        """An attempt that is running by the book and that the agent's session knows nothing of: it is taken back."""
+        await self._lost(run_id, job_id, agent_id, attempt, "agent without the job")
 
     async def pending_cancels(self, agent_id: UUID) -> list[tuple[UUID, UUID]]:
         """(run id, job id) of the agent's running jobs that somebody cancelled."""
@@ -192,7 +228,7 @@ class RunService:
 
     async def reap(self) -> int:
         """One pass over running jobs whose agent is gone or silent; how many were taken back."""
-        rows = await self._db.fetch(_SQL.stale_jobs, self._clock() - STALE_AFTER, REAP_BATCH)
+        rows = await self._db.fetch(_SQL.stale_jobs, self._clock(), STALE_AFTER, LEASE_LAG, REAP_BATCH)
         for row in rows:
             await self._lost(row["run_id"], row["id"], row["agent_id"], row["attempt"], "agent lost")
         return len(rows)
@@ -234,8 +270,11 @@ class RunService:
             raise NotFoundError(missing)
         return run_id
 
-    async def _lost(self, run_id: UUID, job_id: UUID, agent_id: UUID, attempt: int, reason: str) -> None:
-        await self._quietly(run_id, events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion"))
+    async def _lost(
+        self, run_id: UUID, job_id: UUID, agent_id: UUID, attempt: int, reason: str, *, began: bool = True
+    ) -> None:
+        event = events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion", began)
+        await self._quietly(run_id, event)
 
     async def _quietly(self, run_id: UUID, event: events.Event) -> None:
         """A change that nobody waits for: a run that is gone by now needs none."""

@@ -124,6 +124,18 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A ready artifact that jobs of the run may fetch."""
+
+    job: str
+    path: str
+    storage_key: str
+    sha256: str
+    pipeline: str = ""
+    """The pipeline of the upstream run that made it; empty for the run's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run with its stages (by ordinal) and jobs (by stage, name, matrix key), and the definition it was made from."""
 
@@ -154,6 +166,8 @@ class Run:
     """Environments of the project that are frozen now."""
     passed_by_newer: frozenset[str] = frozenset()
     """Environments whose gates a newer run of the lane has passed."""
+    artifacts: tuple[Artifact, ...] = ()
+    """What its jobs and the run that started it have delivered, by job and path; only where a job fetches artifacts."""
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -202,6 +216,11 @@ class Run:
         """All jobs but notifications: what the run's status follows from."""
         hidden = {stage.id.int for stage in self.stages if stage.name == NOTIFICATIONS_STAGE}
         return tuple(job for job in self.jobs if job.stage_id.int not in hidden) if hidden else self.jobs
+
+    @property
+    def asks_for_secrets(self) -> bool:
+        """Whether any job or notification names a secret: then it is only dispatched with their values at hand."""
+        return any(job.secrets for job in self.definition.jobs) or any(entry.secrets for entry in self.notifications)
 
     def definition_of(self, job: Job) -> model.Job | None:
         """What the run's own snapshot says of a job; None for one that it does not know."""

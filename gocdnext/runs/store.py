@@ -15,7 +15,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.runs.definitions import Definitions, decode_notifications
 from gocdnext.runs.governance import concerns_others
-from gocdnext.runs.state import OPEN, Gate, Job, Revision, Run, Stage, Vote
+from gocdnext.runs.state import OPEN, Artifact, Gate, Job, Revision, Run, Stage, Vote
 
 _SQL = queries.load("runs")
 REMEMBERED_JOBS = 50_000
@@ -94,6 +94,7 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
         serial_holder=row["serial_holder"],
         frozen=frozenset(row["frozen"]),
         passed_by_newer=frozenset(row["passed_by_newer"] or ()),
+        artifacts=tuple(Artifact(*values) for values in row["artifacts"] or ()),
         created_at=row["created_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],

@@ -6,7 +6,7 @@ Pure. `code` is stable for programs, `text` is a sentence for people, `detail` n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from gocdnext.runs import dispatch, governance
@@ -29,6 +29,8 @@ class Reasons:
 
     run: Waiting | None
     jobs: dict[UUID, Waiting]
+    frozen: dict[UUID, tuple[str, ...]] = field(default_factory=dict)
+    """Waiting gates that govern frozen environments, and those (contract-runs 3.3)."""
 
 
 def reasons(run: Run, slots: Sequence[Slot]) -> Reasons:
@@ -42,7 +44,8 @@ def reasons(run: Run, slots: Sequence[Slot]) -> Reasons:
                 jobs |= dict.fromkeys((job.id for job in waiting), Waiting(code, text, detail))
             case dispatch.Assign(job) | dispatch.Refuse(job) | dispatch.Skip(job):
                 jobs[job.id] = Waiting("dispatch", "is about to be dispatched")
-    return Reasons(_run(run, plan, jobs), jobs)
+    frozen = {job.id: names for job in run.jobs if job.status == AWAITING and (names := _frozen(run, job))}
+    return Reasons(_run(run, plan, jobs), jobs, frozen)
 
 
 def _run(run: Run, plan: dispatch.Plan, jobs: dict[UUID, Waiting]) -> Waiting | None:
@@ -71,11 +74,14 @@ def _later(run: Run, job: Job) -> Waiting:
 
 def _gate(run: Run, job: Job) -> Waiting:
     assert job.gate is not None
-    frozen = governance.governed_environments(run.definition, job.name) & run.frozen
-    if frozen:
-        names = ", ".join(sorted(frozen))
+    if frozen := _frozen(run, job):
+        names = ", ".join(frozen)
         return Waiting("gate", f"cannot be approved while {names} is frozen", names)
     missing = job.gate.required - job.gate.approvals
     who = ", ".join((*job.gate.approvers, *job.gate.approver_groups)) or "anyone"
     text = f"waits for {missing} more approval{'s' if missing > 1 else ''} by {who}"
     return Waiting("gate", text, str(missing))
+
+
+def _frozen(run: Run, gate: Job) -> tuple[str, ...]:
+    return tuple(sorted(governance.governed_environments(run.definition, gate.name) & run.frozen))

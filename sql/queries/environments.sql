@@ -1,5 +1,10 @@
 -- Environments: freezes and what waits behind them.
 
+-- name: project_of_slug
+-- The project of a slug.
+SELECT id FROM projects
+WHERE slug = $1;
+
 -- name: lock_freezes
 -- Alone with the freezes of a project: every claim of a job that they concern holds this lock shared.
 SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.freeze:' || p.id::text, 0)) FROM projects p
@@ -66,3 +71,84 @@ UPDATE deployment_revisions d
 SET status = v.status, finished_at = $4
 FROM unnest($1::uuid [], $2::integer [], $3::text []) AS v (job_run_id, attempt, status)
 WHERE d.job_run_id = v.job_run_id AND d.attempt = v.attempt AND d.status = 'in_progress';
+
+-- name: environments_of_project
+-- The environments of a project by name, those that are only frozen among them, each with its newest success and what is
+-- under way.
+SELECT
+    coalesce(e.name, f.name) AS name,
+    coalesce(e.total_deploys, 0) AS total_deploys,
+    f.reason AS frozen_reason,
+    f.frozen_by,
+    f.frozen_at,
+    now_there.id AS current_id,
+    now_there.version AS current_version,
+    now_there.finished_at AS current_since,
+    under_way.id AS pending_id,
+    under_way.version AS pending_version
+FROM (SELECT * FROM environments WHERE project_id = $1) e
+FULL JOIN (SELECT * FROM environment_freezes WHERE project_id = $1) f ON f.name = e.name
+LEFT JOIN LATERAL (
+    SELECT
+        d.id,
+        d.version,
+        d.finished_at
+    FROM deployment_revisions d
+    WHERE d.environment_id = e.id AND d.status = 'success'
+    ORDER BY d.created_at DESC, d.id DESC
+    LIMIT 1
+) now_there ON TRUE
+LEFT JOIN LATERAL (
+    SELECT
+        d.id,
+        d.version
+    FROM deployment_revisions d
+    WHERE d.environment_id = e.id AND d.status = 'in_progress'
+    ORDER BY d.created_at DESC, d.id DESC
+    LIMIT 1
+) under_way ON TRUE
+ORDER BY name;
+
+-- name: deployments_of_environment
+-- Deployments to an environment, newest first, one page of them.
+SELECT
+    d.id,
+    d.version,
+    d.revision,
+    d.status,
+    d.is_rollback,
+    d.deployed_by,
+    d.created_at,
+    d.finished_at,
+    d.run_id,
+    d.job_run_id,
+    d.attempt,
+    p.name AS pipeline_name,
+    r.counter
+FROM deployment_revisions d
+INNER JOIN environments e ON e.id = d.environment_id
+LEFT JOIN runs r ON r.id = d.run_id
+LEFT JOIN pipelines p ON p.id = r.pipeline_id
+WHERE e.project_id = $1 AND e.name = $2
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT $3 OFFSET $4;
+
+-- name: deployment_to_repeat
+-- A deployment of an environment ($3; null: its newest success), what became of it, and whether it is what is there now.
+SELECT
+    d.id,
+    d.status,
+    d.job_run_id,
+    EXISTS (SELECT 1 FROM environment_freezes f WHERE f.project_id = e.project_id AND f.name = e.name) AS frozen,
+    NOT EXISTS (
+        SELECT 1 FROM deployment_revisions o
+        WHERE o.environment_id = e.id AND o.status = 'success' AND (o.created_at, o.id) > (d.created_at, d.id)
+    ) AS newest
+FROM deployment_revisions d
+INNER JOIN environments e ON e.id = d.environment_id
+WHERE
+    e.project_id = $1
+    AND e.name = $2
+    AND (d.id = $3 OR ($3::uuid IS NULL AND d.status = 'success'))
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT 1;

@@ -41,6 +41,61 @@ SELECT
     (SELECT count(*) FROM stored) AS stored
 FROM allotted a;
 
+-- name: insert_runs
+-- The same for $4 lines that come in few runs of neighbours: for each run how many lines are before it, the number of
+-- its first line, their time, their stream, and their texts in one with a separator before each.
+WITH job AS (
+    SELECT j.run_id FROM job_runs j
+    WHERE j.id = $1 AND j.agent_id = $2 AND j.attempt = $3 AND j.status = 'running'
+    FOR SHARE
+),
+
+allotted AS (
+    INSERT INTO log_cursors AS c (run_id, last)
+    SELECT
+        job.run_id,
+        $4::bigint
+    FROM job
+    ON CONFLICT (run_id) DO UPDATE SET last = c.last + excluded.last
+    RETURNING c.run_id, c.last - $4::bigint AS before
+),
+
+stored AS (
+    INSERT INTO log_lines (job_run_id, run_id, cursor, seq, at, stream, text)
+    SELECT
+        $1,
+        a.run_id,
+        a.before + r.start + l.n - 1,
+        r.first + l.n - 2,
+        to_timestamp(r.micros / 1000000.0::double precision),
+        r.stream,
+        l.text
+    FROM allotted a
+    CROSS JOIN LATERAL unnest($5::bigint [], $6::bigint [], $7::bigint [], $8::text [], $9::text [], $10::text [])
+        AS r (start, first, micros, stream, separator, joined)
+    CROSS JOIN LATERAL string_to_table(r.joined, r.separator) WITH ORDINALITY AS l (text, n)
+    WHERE l.n > 1
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+
+SELECT
+    a.before,
+    (SELECT count(*) FROM stored) AS stored
+FROM allotted a;
+
+-- name: newest_seqs
+-- Up to which line each of these jobs is stored: an agent that comes back sends again what it has no word of.
+SELECT
+    j.id,
+    (
+        SELECT l.seq FROM log_lines l
+        WHERE l.job_run_id = j.id
+        ORDER BY l.seq DESC
+        LIMIT 1
+    ) AS seq
+FROM unnest($1::uuid []) AS j (id);
+
 -- name: lines_after
 -- One page of a run's lines in cursor order, for a reader that is behind what is kept in memory.
 SELECT

@@ -1,12 +1,17 @@
 -- Statements that change runs. Reading for people is in runs_read.sql.
 
--- name: next_counter
--- Allots a run number under the pipeline's row lock and says what the pipeline is now.
-UPDATE pipelines p
-SET last_counter = p.last_counter + 1
-FROM projects pr
-WHERE p.id = $1 AND pr.id = p.project_id
-RETURNING p.last_counter AS counter, p.definition_id, p.project_id, pr.slug AS project_slug, pr.notifications::text;
+-- name: lock_pipeline
+-- What the next run of a pipeline takes over, under the pipeline's row lock, which keeps its number.
+SELECT
+    p.definition_id,
+    p.project_id,
+    p.last_counter,
+    pr.slug AS project_slug,
+    pr.notifications::text AS notifications
+FROM pipelines p
+INNER JOIN projects pr ON pr.id = p.project_id
+WHERE p.id = $1
+FOR NO KEY UPDATE OF p;
 
 -- name: definition
 -- The text of one immutable definition; callers keep it.
@@ -14,17 +19,47 @@ SELECT definition::text FROM pipeline_definitions
 WHERE id = $1;
 
 -- name: insert_run
--- A whole run in one round trip, as its first dispatch pass left it: the run, its stages, jobs and gates, and word to
--- every server where something of it waits ($12).
-WITH run AS (
+-- A whole run in one round trip, as its first dispatch pass left it: the pipeline's next number if that is still $4 and
+-- its definition and (where $44 is given) its project's notifications are these; the run, its stages, jobs and gates, and
+-- word to every server where something of it waits ($12).
+WITH numbered AS (
+    UPDATE pipelines p
+    SET last_counter = $4
+    FROM projects pr
+    WHERE
+        p.id = $2
+        AND p.last_counter = $4 - 1
+        AND p.definition_id = $3
+        AND pr.id = p.project_id
+        AND ($44::text IS NULL OR pr.notifications = $44::text::jsonb)
+    RETURNING p.id
+),
+
+run AS (
     INSERT INTO runs (
         id, pipeline_id, definition_id, counter, cause, cause_detail, revisions, ref, triggered_by, has_services,
         service_names, notifications, upstream_run_id, created_at, status, queue_reason, started_at, finished_at
     )
-    VALUES (
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, cardinality($10::text []) > 0, $10, $11::text::jsonb, $13, $14, $15, $16,
-        $17, $18
-    )
+    SELECT
+        $1,
+        numbered.id,
+        $3,
+        $4,
+        $5,
+        $6,
+        $7,
+        $8,
+        $9,
+        cardinality($10::text []) > 0,
+        $10,
+        $11::text::jsonb,
+        $13,
+        $14,
+        $15,
+        $16,
+        $17,
+        $18
+    FROM numbered
     RETURNING id, created_at
 ),
 
@@ -212,7 +247,21 @@ SELECT
                 AND gp.counter > r.counter
                 AND (d.supersede = 'pipeline' OR gp.ref = r.ref)
         )
-    END AS passed_by_newer
+    END AS passed_by_newer,
+    CASE
+        WHEN d.fetches THEN (
+            SELECT jsonb_agg(
+                jsonb_build_array(
+                    j.name, a.path, a.storage_key, a.content_sha256, CASE WHEN a.run_id = r.id THEN '' ELSE ap.name END
+                ) ORDER BY j.name, j.matrix_key, a.path
+            )
+            FROM artifacts a
+            INNER JOIN job_runs j ON j.id = a.job_run_id
+            INNER JOIN runs ar ON ar.id = a.run_id
+            INNER JOIN pipelines ap ON ap.id = ar.pipeline_id
+            WHERE a.status = 'ready' AND a.run_id IN (r.id, (r.cause_detail ->> 'upstream_run_id')::uuid)
+        )
+    END AS artifacts
 FROM runs r
 INNER JOIN pipelines p ON p.id = r.pipeline_id
 INNER JOIN projects pr ON pr.id = p.project_id
@@ -221,7 +270,7 @@ WHERE r.id = $1;
 
 -- name: save_run
 -- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and
--- jobs; lines of discarded attempts go.
+-- jobs; lines, artifacts and reports of discarded attempts go.
 WITH run AS (
     UPDATE runs
     SET
@@ -280,13 +329,32 @@ lines AS (
     DELETE FROM log_lines
     WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
+),
+
+delivered AS (
+    DELETE FROM artifacts
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+tests AS (
+    DELETE FROM test_results
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+coverage AS (
+    DELETE FROM coverage_reports
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
 )
 
 SELECT
     (SELECT count(*) FROM run) AS runs,
     (SELECT count(*) FROM stages) AS stages,
     (SELECT count(*) FROM jobs) AS jobs,
-    (SELECT count(*) FROM lines) AS lines;
+    (SELECT count(*) FROM lines) AS lines,
+    (SELECT count(*) FROM delivered) AS delivered;
 
 -- name: save_gates
 -- Decisions and clocks of gates that changed.
@@ -351,6 +419,11 @@ SELECT pg_notify('run_queued', r.id::text) FROM unnest($1::uuid []) AS r (id);
 SELECT pg_notify('stop_job', s.agent_id::text || ' ' || s.run_id::text || ' ' || s.job_id::text)
 FROM unnest($1::uuid [], $2::uuid [], $3::uuid []) AS s (agent_id, run_id, job_id);
 
+-- name: notify_services_over
+-- Tells every server that the services of finished runs may go, up to a generation each.
+SELECT pg_notify('services_over', s.run_id::text || ' ' || s.generation::text)
+FROM unnest($1::uuid [], $2::bigint []) AS s (run_id, generation);
+
 -- name: running_jobs_of_agent
 -- What an agent that registers again had been given.
 SELECT run_id, id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
@@ -358,17 +431,30 @@ FROM job_runs
 WHERE agent_id = $1 AND status = 'running'
 ORDER BY run_id, id;
 
+-- name: running_jobs_of_agents
+-- What agents have been given, for the look whether their sessions know of it.
+SELECT agent_id, run_id, id, attempt
+FROM job_runs
+WHERE agent_id = any($1::uuid []) AND status = 'running'
+ORDER BY run_id, id;
+
 -- name: stale_jobs
--- Running jobs whose agent is missing, offline, or silent since $1.
+-- Running jobs whose agent is missing, silent for $2 at the time $1, or offline. One that is offline with a lease may
+-- come back to its jobs: it has the lease and $3 on top.
 SELECT j.run_id, j.id, j.agent_id, j.attempt
 FROM job_runs j
 LEFT JOIN agents a ON a.id = j.agent_id
 WHERE
     j.status = 'running'
     AND j.agent_id IS NOT NULL
-    AND (a.id IS NULL OR a.status = 'offline' OR a.last_seen_at IS NULL OR a.last_seen_at < $1)
+    AND (
+        a.id IS NULL
+        OR a.last_seen_at IS NULL
+        OR (a.status = 'offline' AND a.lease_hash = '')
+        OR a.last_seen_at < $1::timestamptz - greatest($2::interval, make_interval(secs => a.lease_seconds) + $3::interval)
+    )
 ORDER BY j.run_id, j.id
-LIMIT $2;
+LIMIT $4;
 
 -- name: downstream_pipelines
 -- Pipelines of the run's project with an upstream material on this pipeline and stage, for success; by name.

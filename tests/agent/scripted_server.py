@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ from gocdnext.agent.engines import open_engine
 from gocdnext.proto.agent_grpc import AgentServiceBase
 from gocdnext.proto.agent_pb2 import (
     AgentMessage,
+    Attempt,
     CancelJob,
     JobAssignment,
     JobResult,
+    LogBatch,
     LogLine,
     Pong,
     RegisterRequest,
     RegisterResponse,
     ServerMessage,
+    Stored,
     TaskSpec,
 )
 
@@ -49,6 +53,9 @@ class Stream:
         self.reading = asyncio.Event()
         self.reading.set()
         self.transport: Any = None
+        self.marks: list[int] = []
+        self.batches = 0
+        self.acked = 0
         self._keep_logs = keep_logs
         self._waiters: set[trio.Event] = set()
         self._out: asyncio.Queue[ServerMessage | bytes | GRPCError | None] = asyncio.Queue()
@@ -64,6 +71,15 @@ class Stream:
 
     def cancel(self, job_id: str, reason: str = "user canceled") -> None:
         self.send(ServerMessage(cancel=CancelJob(run_id="run-1", job_id=job_id, reason=reason)))
+
+    def confirm(self, number: int | None = None) -> None:
+        """Says that everything up to a mark is stored; without a number everything that has come."""
+        self.acked = max(self.marks, default=0) if number is None else number
+        self.send(ServerMessage(stored=Stored(number=self.acked)))
+
+    def cut(self) -> None:
+        """The connection breaks."""
+        self.transport.abort()
 
     def end(self, error: GRPCError | None = None) -> None:
         """Ends the stream: with OK, or with the error's status."""
@@ -102,6 +118,13 @@ class Stream:
     # -- the handler's side (asyncio)
 
     def take(self, message: AgentMessage) -> None:
+        if message.HasField("log_batch"):
+            self.batches += 1
+            for line in lines_of(message.log_batch):
+                self.take(AgentMessage(log=line))
+            return
+        if message.HasField("mark"):
+            self.marks.append(message.mark.number)
         if message.HasField("log"):
             self.lines += 1
             self.bytes += len(message.log.text)
@@ -124,8 +147,25 @@ class Stream:
             raise item
 
 
+def lines_of(batch: LogBatch) -> Iterator[LogLine]:
+    """The lines of a batch, as they would have come one by one."""
+    texts = iter(batch.texts)
+    seq = batch.first_seq
+    for run in batch.runs:
+        for text in itertools.islice(texts, run.lines):
+            line = LogLine(run_id=batch.run_id, job_id=batch.job_id, seq=seq, stream=run.stream, text=text)
+            line.at.FromMicroseconds(run.at_micros)
+            yield line
+            seq += 1
+
+
 class ScriptedServer(AgentServiceBase):
-    """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close."""
+    """`register_error` refuses; `pong` answers heartbeats; `confirm` ends the stream after a half-close.
+
+    With `takes_batches` lines may come in batches. With `lease_seconds` it gives leases: an agent that shows the secret
+    keeps what `keeps` says (default: everything), and `acks` says of what has come, at once, that it is stored. Register waits
+    for `answer_registrations`.
+    """
 
     def __init__(self, *, keep_logs: bool = True) -> None:
         self.registrations: list[RegisterRequest] = []
@@ -135,7 +175,14 @@ class ScriptedServer(AgentServiceBase):
         self.pong = True
         self.confirm = True
         self.keep_logs = keep_logs
+        self.lease_seconds = 0
+        self.takes_batches = False
+        self.keeps: Callable[[Attempt], bool] | None = lambda attempt: True
+        self.acks = True
+        self.answer_registrations = trio.Event()
+        self.answer_registrations.set()
         self.port = 0
+        self.answers: dict[str, Callable[[Any], Any]] = {}
         self._connected = trio.Event()
         self._server: Server | None = None
 
@@ -153,7 +200,16 @@ class ScriptedServer(AgentServiceBase):
         if self.register_error is not None:
             raise self.register_error
         session = f"session-{len(self.registrations)}"
-        await stream.send_message(RegisterResponse(session_id=session, heartbeat_seconds=self.heartbeat_seconds))
+        await trio_asyncio.trio_as_aio(self.answer_registrations.wait)()
+        answer = RegisterResponse(session_id=session, heartbeat_seconds=self.heartbeat_seconds)
+        answer.log_batches = self.takes_batches or self.lease_seconds > 0
+        if self.lease_seconds:
+            answer.lease.seconds = self.lease_seconds
+            answer.lease.secret = request.lease.secret or f"secret-{len(self.registrations)}"
+            if request.lease.secret and self.keeps is not None:
+                answer.lease.resumed = True
+                answer.lease.kept.extend(filter(self.keeps, request.lease.attempts))
+        await stream.send_message(answer)
 
     async def Connect(self, stream: Any) -> None:
         mine = Stream(stream.metadata.get("x-gocdnext-session", ""), keep_logs=self.keep_logs)
@@ -181,22 +237,34 @@ class ScriptedServer(AgentServiceBase):
             mine.take(message)
             if message.HasField("heartbeat") and self.pong:
                 mine.send(ServerMessage(pong=Pong()))
+            if message.HasField("mark") and self.acks:
+                mine.confirm()
         mine.half_closed = True
         mine.wake()
         if not self.confirm:
             await asyncio.Event().wait()
 
     async def RequestCacheGet(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestCacheGet", stream)
 
     async def RequestCachePut(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestCachePut", stream)
 
     async def MarkCacheReady(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("MarkCacheReady", stream)
 
     async def RequestArtifactUpload(self, stream: Any) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED)
+        await self._answer("RequestArtifactUpload", stream)
+
+    async def _answer(self, method: str, stream: Any) -> None:
+        """As `answers` says: a function from the request to the answer or to an error, which is raised."""
+        request = await stream.recv_message()
+        if method not in self.answers:
+            raise GRPCError(Status.UNIMPLEMENTED)
+        answer = self.answers[method](request)
+        if isinstance(answer, GRPCError):
+            raise answer
+        await stream.send_message(answer)
 
     async def start(self, port: int = 0) -> None:
         """Listens; a port from an earlier start may be given, to come back at the same address."""
@@ -266,9 +334,12 @@ def settings_for(server: ScriptedServer, root: Path, **changes: Any) -> AgentSet
 
 
 @contextlib.asynccontextmanager
-async def rig(root: Path, *, keep_logs: bool = True, **changes: Any) -> AsyncIterator[Rig]:
+async def rig(
+    root: Path, *, keep_logs: bool = True, lease_seconds: int = 0, heartbeat_seconds: int = 30, **changes: Any
+) -> AsyncIterator[Rig]:
     """The real agent against a scripted server; both end with the context."""
     async with scripted_server(keep_logs=keep_logs) as server, trio.open_nursery() as nursery:
+        server.lease_seconds, server.heartbeat_seconds = lease_seconds, heartbeat_seconds
         settings = settings_for(server, root, **changes)
         engine = open_engine(settings)
         await engine.start()

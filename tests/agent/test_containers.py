@@ -389,7 +389,7 @@ async def test_containers_without_a_network(podman: Podman, tmp_path: Path) -> N
 async def test_files_of_tasks_are_given_to_the_user_of_the_agent(podman: Podman, tmp_path: Path) -> None:
     engine = ContainerEngine(DockerApi(podman.socket), "agent-1", user=(12345, 12346))
     assignment = JobAssignment(run_id="run-1", job_id="job-1", image=IMAGE)
-    log = JobLog("run-1", "job-1", [], Outbox())
+    log = JobLog("run-1", "job-1", [], Outbox().channel())
     tasks = engine.tasks(assignment, str(tmp_path), log, "")
     assert await tasks.run_script("mkdir -p a/b; touch a/b/c; ln -s /etc/passwd a/link; chmod 700 a", {}) == 0
     await tasks.close()

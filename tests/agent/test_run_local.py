@@ -262,6 +262,65 @@ def test_leftovers_of_a_killed_run_are_removed_and_no_others(podman: Podman, tmp
     podman.run("rm", "agent", "alive", "elsewhere")
 
 
+def test_artifacts_reports_and_thresholds(tmp_path: Path) -> None:
+    local = Local(
+        tmp_path,
+        """
+        stages: [build, use, gate]
+        jobs:
+          make:
+            stage: build
+            script:
+              - mkdir -p dist; echo app > dist/app; echo lock > lock
+              - printf '<testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase></testsuite>' > r.xml
+              - printf 'SF:src/a\\nLF:10\\nLH:7\\nend_of_record\\n' > lcov.info
+            artifacts: {paths: [dist/], optional: [gone]}
+            test_reports: ["*.xml"]
+            coverage_report: {path: lcov.info, format: lcov}
+          take:
+            stage: use
+            needs_artifacts: [{from_job: make, paths: [dist/], dest: deps}, {from_job: make}]
+            cache: [{key: 'x-{{ hash "lock" }}', paths: [x]}]
+            script: [cat deps/dist/app dist/app]
+          low:
+            stage: gate
+            coverage_report: {path: lcov.info, format: lcov, fail_under: 80}
+            script: [":"]
+        """,
+    )
+    done = local.run()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[:-1] == [
+        "==> stage build",
+        "[make] test reports: 1 passed, 1 skipped in 1 file",
+        "[make] coverage: 70 % (7 of 10 lines)",
+        "[make] OK",
+        "==> stage use",
+        "[take] $ download artifact dist/ (from make)",
+        "[take] app",
+        "[take] app",
+        "[take] OK",
+        "==> stage gate",
+        "[low] coverage: 70 % (7 of 10 lines)",
+        "[low] error: coverage: 70 % is below the required 80 % (7 of 10 lines)",
+        "[low] FAILED (exit 1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        ("artifacts: {paths: [gone]}", "artifact upload failed: gone: there is no such file or directory"),
+        ("cache: [{key: 'x-{{ hash \"gone\" }}', paths: [x]}]", "no file matches 'gone'"),
+        ("needs_artifacts: [{from_job: nobody}]", "the job 'nobody' has no artifacts"),
+    ],
+)
+def test_what_would_fail_on_a_server_fails_here(tmp_path: Path, job: str, error: str) -> None:
+    done = Local(tmp_path, f"stages: [s]\njobs: {{a: {{stage: s, script: [':'], {job}}}}}").run("--json")
+    assert done.returncode == 1
+    assert error in [json.loads(line) for line in done.stdout.splitlines()][-2]["error"]
+
+
 # -- the pure parts
 
 

@@ -199,7 +199,7 @@ def test_nothing_outlives_a_killed_agent(tmp_path: Path) -> None:
         async def main():
             engine = SandboxEngine(sys.argv[1])
             await engine.start()
-            tasks = engine.tasks(JobAssignment(), sys.argv[1], JobLog("r", "j", [], Outbox()), "")
+            tasks = engine.tasks(JobAssignment(), sys.argv[1], JobLog("r", "j", [], Outbox().channel()), "")
             await tasks.run_script("echo > ready; setsid sleep 4444 & sleep 4444", {})
         trio.run(main)
     """
@@ -231,7 +231,7 @@ def _as_nobody(root: Path) -> int:
     async def run() -> int:
         engine = SandboxEngine(str(root))
         await engine.start()
-        log = JobLog("run-1", "job-1", [], Outbox())
+        log = JobLog("run-1", "job-1", [], Outbox().channel())
         tasks = engine.tasks(JobAssignment(), str(root), log, "")
         return await tasks.run_script("id -u > file; touch /tmp/x; ! touch /usr/x 2>/dev/null; exit 7", {})
 
@@ -277,14 +277,24 @@ async def test_services_plugins_and_docker_are_refused(tmp_path: Path) -> None:
         service = script_job(":", "job-1", services=[ServiceSpec(name="db", image="postgres")])
         assert (await it.run(service)).error.startswith("services: the sandbox engine cannot start services (db); ")
         plugin = JobAssignment(run_id="run-1", job_id="job-2", tasks=[TaskSpec(plugin=PluginSpec(image="x"))])
-        assert (await it.run(plugin)).error.startswith("task 0: plugin x: the sandbox engine cannot run plugins; ")
+        assert (await it.run(plugin)).error.startswith("task 0: plugin x: the sandbox engine cannot run plugins ")
         assert (await it.run(script_job(":", "job-3", docker=True))).error.startswith("docker: the sandbox engine ")
+
+
+async def test_our_own_plugins_run_in_it(tmp_path: Path) -> None:
+    job = JobAssignment(run_id="run-1", job_id="job-1")
+    settings = {"command": "test ! -e /root; echo ran", "no-install": "true"}
+    job.tasks.append(TaskSpec(plugin=PluginSpec(image="gocdnext/python", settings=settings)))
+    async with sandbox_rig(tmp_path) as it:
+        result = await it.run(job)
+        assert (result.status, result.error) == (SUCCESS, ""), it.server.streams[0].texts()
+        assert "ran" in it.server.streams[0].printed()
 
 
 async def test_a_sandbox_that_cannot_be_made_is_no_failure_of_the_script(tmp_path: Path) -> None:
     engine = SandboxEngine(str(tmp_path))
     await engine.start()
-    log = JobLog("run-1", "job-1", [], Outbox())
+    log = JobLog("run-1", "job-1", [], Outbox().channel())
     tasks = engine.tasks(JobAssignment(), str(tmp_path / "gone"), log, "")
     with pytest.raises(EngineError, match=r"the sandbox could not be made: bwrap: .*gone"):
         await tasks.run_script("true", {})

@@ -25,10 +25,13 @@ from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.metrics import Metrics
+from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
+from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+from tests.secrets_room import secrets_of
 
 TOKEN = "operator-token-for-tests"
 PIPELINE = """\
@@ -62,7 +65,8 @@ class World:
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
     def __post_init__(self) -> None:
-        self.runs = RunService(self.db, self.fleet, self, clock=self.clock, new_id=uuid4)
+        self.secrets = secrets_of(self.db, lambda: self.now)
+        self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=self.clock, new_id=uuid4)
 
     def clock(self) -> datetime:
         return self.now
@@ -135,7 +139,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **connect: Any) -> AsyncIterator[World]:
+async def served(
+    database_url: str, tmp_path: Path, *, auth: bool = False, catalogue: Catalogue = NO_PLUGINS, **connect: Any
+) -> AsyncIterator[World]:
     """A served application on a database."""
     async with trio_asyncio.open_loop(), open_pool({"dsn": database_url, **connect}, size=5) as db:
         world = World(db, LogHub())
@@ -144,11 +150,14 @@ async def served(database_url: str, tmp_path: Path, *, auth: bool = False, **con
         services = Services(
             db=db,
             runs=world.runs,
+            secrets=world.secrets,
             hub=world.hub,
             settings=replace(settings, auth_enabled=auth),
             metrics=world.metrics,
+            blobs=blobs_in(tmp_path, db),
             shutdown=world.shutdown,
             operator_token=TOKEN if auth else None,
+            catalogue=catalogue,
             clock=world.clock,
         )
         async with trio.open_nursery() as nursery:

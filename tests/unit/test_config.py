@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gocdnext import config
+from gocdnext.blobs.room import own_address
 from gocdnext.cli import manual
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,6 +54,13 @@ def test_authentication_is_on_beyond_loopback_unless_said_otherwise(addr: str, s
         ("GOCDNEXT_DATABASE_POOL", "9" * 40, "from 2 to 100"),
         ("GOCDNEXT_DATABASE_POOL", "٣", "from 2 to 100"),
         ("GOCDNEXT_AUTH_ENABLED", "yes", "expected true or false"),
+        ("GOCDNEXT_ARTIFACTS_SIGN_KEY", "abcdef", "at least 32 hexadecimal digits"),
+        ("GOCDNEXT_ARTIFACTS_SIGN_KEY", "a" * 33, "at least 32 hexadecimal digits"),
+        ("GOCDNEXT_ARTIFACTS_SIGN_KEY", "g" * 32, "at least 32 hexadecimal digits"),
+        ("GOCDNEXT_ARTIFACTS_SIGN_KEY", "٣" * 32, "at least 32 hexadecimal digits"),
+        ("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", "1GB", "expected a whole number"),
+        ("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", "-1", "expected a whole number"),
+        ("GOCDNEXT_CACHE_TTL_DAYS", "7d", "expected a whole number"),
         ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "7d", "expected a duration"),
         ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "-1h", "expected a duration"),
     ],
@@ -61,6 +69,41 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str, value: str, words: s
     with pytest.raises(config.ConfigError, match=words) as refused:
         load(**{name: value})
     assert str(refused.value).startswith(name)
+
+
+def test_a_bad_key_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        load(GOCDNEXT_ARTIFACTS_SIGN_KEY="s3cret")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_where_artifacts_are_and_how_agents_reach_them() -> None:
+    settings = load(GOCDNEXT_STATE_DIR="/state")
+    assert (settings.artifacts_root, settings.artifacts_base, settings.artifacts_key) == (
+        Path("/state/artifacts"),
+        "",
+        None,
+    )
+    assert (settings.artifacts_max_bytes, settings.artifacts_min_free) == (2 * 2**30, 2**30)
+    settings = load(GOCDNEXT_PUBLIC_BASE="https://ci.example.org/", GOCDNEXT_ARTIFACTS_FS_ROOT="/disk")
+    assert (settings.artifacts_root, settings.artifacts_base) == (Path("/disk"), "https://ci.example.org")
+    settings = load(GOCDNEXT_PUBLIC_BASE="https://ci", GOCDNEXT_ARTIFACTS_PUBLIC_BASE="http://inside:8153/")
+    assert settings.artifacts_base == "http://inside:8153"
+    assert load(GOCDNEXT_ARTIFACTS_SIGN_KEY="0aB1" * 8).artifacts_key == b"\x0a\xb1" * 8
+
+
+@pytest.mark.parametrize(
+    ("addr", "base"),
+    [
+        (("127.0.0.1", 8153), "http://127.0.0.1:8153"),
+        (("0.0.0.0", 80), "http://localhost:80"),
+        (("::", 80), "http://localhost:80"),
+        (("fd00::1", 8153), "http://[fd00::1]:8153"),
+        (("ci.example.org", 8153), "http://ci.example.org:8153"),
+    ],
+)
+def test_the_address_of_links_when_nobody_said_one(addr: tuple[str, int], base: str) -> None:
+    assert own_address(addr) == base
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -80,6 +123,11 @@ def test_the_state_directory_is_told_found_or_asked_for(monkeypatch: pytest.Monk
 def test_the_drawn_state_machine_is_what_the_code_does() -> None:
     made = subprocess.run([sys.executable, DOCS.parent / "packaging/draw_states.py"], capture_output=True, check=True)
     assert made.stdout.decode() == (DOCS / "state-machine.md").read_text(), "run: python3 build.py docs"
+
+
+def test_the_list_of_plugins_is_that_of_the_manifests() -> None:
+    made = subprocess.run([sys.executable, DOCS.parent / "packaging/list_plugins.py"], capture_output=True, check=True)
+    assert made.stdout.decode() == (DOCS / "plugins.md").read_text(), "run: python3 build.py docs"
 
 
 @pytest.mark.parametrize("page", ["configuration", "cli"])

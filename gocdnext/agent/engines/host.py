@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from gocdnext.agent import environment
+from gocdnext.agent import environment, plugins
 from gocdnext.agent.config import DOCKER_SOCKETS
 from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.joblog import STDERR, STDOUT
@@ -81,30 +81,35 @@ class HostTasks:
     async def run_script(self, script: str, env: Mapping[str, str]) -> int:
         """See Tasks. No shell option is added: `set -e` comes with the script."""
         check(script, env)
+        return await self._code(["sh", "-c", "--", script], env, ())
+
+    async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
+        """See Tasks. Only our own plugins run here, as processes."""
+        command = plugins.command(plugin, env, self.engine)
+        check("", command.env)
+        return await self._code(command.argv, command.env, command.needs)
+
+    async def close(self) -> None:
+        """Nothing to do: tasks run as this user."""
+
+    async def _code(self, argv: Sequence[str], env: Mapping[str, str], needs: Sequence[str]) -> int:
         try:
-            code = await self._run(["sh", "-c", "--", script], env)
+            code = await self._run(argv, env, needs)
         except OSError as error:
-            raise EngineError(_explain(error)) from error
+            raise EngineError(_explain(error, argv[0])) from error
         return code if code >= 0 else -1
 
-    async def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
-        """Runs a command with the job's variables; its output goes to the log. Raises OSError."""
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str], needs: Sequence[str]) -> int:
+        """Runs a command with the job's variables; its output goes to the log. Raises OSError.
+
+        `needs` are the folders that it must be able to read; here it sees the whole disk.
+        """
         return await run_process(
             argv,
             cwd=self._cwd,
             env={**environment.for_jobs(), **env},
             stdout=self._log.sink(STDOUT),
             stderr=self._log.sink(STDERR),
-        )
-
-    async def close(self) -> None:
-        """Nothing to do: tasks run as this user."""
-
-    async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
-        """See Tasks."""
-        raise EngineError(
-            f"plugin {plugin.image}: the {self.engine} engine cannot run plugins; "
-            "run this job on an agent with a container engine"
         )
 
 
@@ -121,7 +126,7 @@ def check(script: str, env: Mapping[str, str]) -> None:
         raise EngineError(TOO_LARGE)
 
 
-def _explain(error: OSError) -> str:
+def _explain(error: OSError, program: str) -> str:
     if error.errno == errno.E2BIG:
         return TOO_LARGE
-    return f"cannot start sh: {error.strerror or error}"
+    return f"cannot start {program}: {error.strerror or error}"

@@ -146,7 +146,7 @@ class SandboxTasks(HostTasks):
         self._directory = directory
         self._scratch = f"{directory}.sandbox"
 
-    async def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str], needs: Sequence[str]) -> int:
         """See HostTasks. EngineError when the sandbox itself did not come to be."""
         if len(env) > MAX_VARIABLES:
             raise EngineError(f"the job has {len(env)} variables; in a sandbox {MAX_VARIABLES} are the limit")
@@ -157,6 +157,7 @@ class SandboxTasks(HostTasks):
             *self._sandbox.walls(),
             *("--bind", tmp, "/tmp", "--bind", home, HOME),
             *self._sandbox.extras(),
+            *(word for path in needs for word in ("--ro-bind", path, path)),
             *("--bind", self._directory, self._directory),
             *self._credentials(),
             *("--remount-ro", "/", "--chdir", self._cwd, "--clearenv"),

@@ -171,7 +171,7 @@ class Driver:
         return "\n".join([*self.said, (self._buffer + self.process.stdout.read()).decode()])
 
 
-def make_place(directory: Path, who: str, name: str = "state") -> Place:
+def make_place(directory: Path, who: str, name: str = "state", *, programs: Path | None = None) -> Place:
     """A place below `directory` for a driver that is `root` (and drops PostgreSQL) or `ordinary`."""
     if who == "root":
         if os.geteuid() != 0:
@@ -185,7 +185,7 @@ def make_place(directory: Path, who: str, name: str = "state") -> Place:
     found = find_binaries()
     bindir = None
     if not all(parent.stat().st_mode & 0o001 for parent in found.bin_dir.parents):
-        programs = directory / "programs"
+        programs = (programs or directory) / "programs"
         programs.mkdir(mode=0o755, exist_ok=True)
         bindir = stage(found, programs).bin_dir
     os.chown(own, user.uid, user.gid)

@@ -57,7 +57,7 @@ def fill(directory: Path) -> Path:
 @pytest.mark.parametrize("who", ["root", "ordinary"])
 def test_a_first_start_without_room_says_so_before_it_begins(reachable: Path, who: str) -> None:
     with small_disk(reachable, 16 * MIB) as disk:
-        place = make_place(disk, who)
+        place = make_place(disk, who, programs=reachable)
         with place.driver() as driver:
             kind, message = driver.error()
         assert kind == "StateDirectoryError"
@@ -70,7 +70,7 @@ def test_a_first_start_without_room_says_so_before_it_begins(reachable: Path, wh
 def test_a_disk_that_fills_up_during_the_first_start(reachable: Path, who: str, size: int) -> None:
     """While the programs are copied, and while the cluster is made; with room it then succeeds."""
     with small_disk(reachable, size * MIB) as disk:
-        place = make_place(disk, who)
+        place = make_place(disk, who, programs=reachable)
         with place.driver("--first-start-bytes", "0") as driver:
             kind, message = driver.error()
         assert kind == "StateDirectoryError", message
@@ -84,7 +84,7 @@ def test_a_disk_that_fills_up_during_the_first_start(reachable: Path, who: str, 
 @pytest.mark.parametrize("who", ["root", "ordinary"])
 def test_a_warm_start_on_a_full_disk(reachable: Path, who: str) -> None:
     with small_disk(reachable, 200 * MIB) as disk:
-        place = make_place(disk, who)
+        place = make_place(disk, who, programs=reachable)
         with place.driver("--first-start-bytes", "0") as driver:
             driver.ready()
             driver.ask("CREATE TABLE kept AS SELECT 42 AS n")
@@ -104,7 +104,7 @@ def test_a_warm_start_on_a_full_disk(reachable: Path, who: str) -> None:
 def test_a_disk_that_fills_up_while_it_serves_loses_nothing_acknowledged(reachable: Path) -> None:
     """First the table finds no room, which fails one statement; then the write-ahead log, which ends PostgreSQL."""
     with small_disk(reachable, 200 * MIB) as disk:
-        place = make_place(disk, "ordinary")
+        place = make_place(disk, "ordinary", programs=reachable)
         acknowledged = 0
         with place.driver("--first-start-bytes", "0", "--restarts", "1") as driver:
             driver.ready()

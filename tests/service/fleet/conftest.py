@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +22,9 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from gocdnext.blobs.room import Blobs
 from gocdnext.db.pool import Connection, Database
+from gocdnext.fleet.lease import LEASE_SECONDS
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.logs.hub import LogHub
@@ -30,7 +33,8 @@ from gocdnext.pipeline.model import Job
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.proto.agent_grpc import AgentServiceStub
 from gocdnext.runs.assignment import Assignment
-from gocdnext.runs.service import JobReport
+from gocdnext.runs.service import HeldJob, JobReport
+from tests.blob_room import blobs_in
 from tests.service.logs.conftest import db as database_fixture
 from tests.service.logs.seed import Seeded, running_run
 
@@ -46,6 +50,7 @@ class Counted:
         self.codes: Counter[tuple[str, str]] = Counter()
         self.drains: Counter[str] = Counter()
         self.invalid: Counter[str] = Counter()
+        self.reports_dropped: Counter[tuple[str, str]] = Counter()
 
     def log_lines_dropped(self, reason: str, count: int) -> None:
         self.dropped[reason] += count
@@ -59,6 +64,9 @@ class Counted:
     def agent_drained(self, outcome: str, seconds: float) -> None:
         self.drains[outcome] += 1
 
+    def report_dropped(self, kind: str, reason: str) -> None:
+        self.reports_dropped[kind, reason] += 1
+
     def result_invalid(self, kind: str) -> None:
         self.invalid[kind] += 1
 
@@ -70,6 +78,7 @@ class ScriptedRuns:
         self._db = db
         self.reports: list[tuple[JobReport, bool]] = []
         self.reclaimed: list[UUID] = []
+        self.taken_back: list[tuple[UUID, int]] = []
         self.cancels: list[tuple[UUID, UUID]] = []
         self.gate = trio.Event()
         """Results wait for it."""
@@ -100,6 +109,29 @@ class ScriptedRuns:
     async def reclaim(self, agent_id: UUID) -> None:
         self.reclaimed.append(agent_id)
 
+    async def resume(self, agent_id: UUID, has: Collection[tuple[UUID, int]]) -> list[HeldJob]:
+        kept = []
+        for _, run_id, job_id, attempt in await self.running([agent_id]):
+            if (job_id, attempt) in has:
+                kept.append(HeldJob(run_id, job_id, attempt, (run_id, job_id) in self.cancels))
+            else:
+                await self.forgotten(agent_id, run_id, job_id, attempt)
+        return kept
+
+    async def running(self, agent_ids: Collection[UUID]) -> list[tuple[UUID, UUID, UUID, int]]:
+        rows = await self._db.fetch(
+            "SELECT agent_id, run_id, id, attempt FROM job_runs WHERE agent_id = any($1) AND status = 'running'"
+            " ORDER BY name",
+            list(agent_ids),
+        )
+        return [tuple(row.values()) for row in rows]
+
+    async def forgotten(self, agent_id: UUID, run_id: UUID, job_id: UUID, attempt: int) -> None:
+        self.taken_back.append((job_id, attempt))
+        await self._db.execute(
+            "UPDATE job_runs SET status = 'queued', agent_id = NULL, attempt = attempt + 1 WHERE id = $1", job_id
+        )
+
     async def pending_cancels(self, agent_id: UUID) -> list[tuple[UUID, UUID]]:
         return self.cancels
 
@@ -117,8 +149,9 @@ class Clock:
 class Fleet:
     """A running agent server and everything around it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, blobs: Blobs, *, lease_seconds: int = LEASE_SECONDS) -> None:
         self.db = db
+        self.blobs = blobs
         self.clock = Clock()
         self.metrics = Counted()
         self.runs = ScriptedRuns(db)
@@ -132,7 +165,9 @@ class Fleet:
             self.registry,
             LogIngest(db, self.hub, self.metrics),
             self.metrics,
+            blobs=blobs,
             registration_token=REGISTRATION_TOKEN,
+            lease_seconds=lease_seconds,
             clock=self.clock,
             new_id=uuid4,
         )
@@ -153,6 +188,14 @@ class Fleet:
         """An agent that is registered and connected."""
         async with self.agent() as client:
             await client.register(name=name, capacity=capacity)
+            await client.connect()
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def leased_agent(self, name: str = "runner", capacity: int = 2) -> AsyncIterator[Agent]:
+        """An agent of our own that is registered and connected."""
+        async with self.agent() as client:
+            await client.register_leased(name, capacity=capacity)
             await client.connect()
             yield client
 
@@ -194,6 +237,7 @@ class Agent:
         self.stub = AgentServiceStub(channel)
         self.stream: grpclib.client.Stream[pb.AgentMessage, pb.ServerMessage]
         self.session_id = ""
+        self.lease = pb.Lease()
         self.name = ""
 
     async def register(
@@ -203,7 +247,16 @@ class Agent:
         request = pb.RegisterRequest(agent_id=name, token=token, **fields)  # type: ignore[arg-type]
         response: pb.RegisterResponse = await aio(self.stub.Register, request)
         self.session_id = response.session_id
+        self.lease = response.lease
         return response
+
+    async def register_leased(
+        self, name: str = "runner", *, secret: str = "", attempts: Sequence[tuple[Seeded, int]] = (), **fields: object
+    ) -> pb.RegisterResponse:
+        """As our own agents do; `attempts` are jobs of runs, by their number, in attempt 0."""
+        named = [pb.Attempt(run_id=str(run.run_id), job_id=str(run.job_ids[job])) for run, job in attempts]
+        lease = pb.LeaseRequest(secret=secret, attempts=named)
+        return await self.register(name, log_batches=True, lease=lease, **fields)
 
     async def connect(self, session_id: str | None = None, *, metadata: object = None) -> None:
         """Opens the stream and waits for the server's headers: the session is ready then."""
@@ -278,6 +331,22 @@ def log_line(seeded: Seeded, seq: int, text: str = "line", *, job: int = 0) -> p
     return pb.AgentMessage(log=line)
 
 
+def log_batch(
+    seeded: Seeded, first: int, texts: Sequence[str], *, job: int = 0, attempt: int = 0, at: datetime | None = None
+) -> pb.AgentMessage:
+    """Some lines of one of the run's jobs, all at once."""
+    batch = pb.LogBatch(run_id=str(seeded.run_id), job_id=str(seeded.job_ids[job]), attempt=attempt, first_seq=first)
+    batch.texts.extend(texts)
+    micros = int((at or datetime.now(UTC)).timestamp() * 1_000_000)
+    batch.runs.add(lines=len(texts), at_micros=micros, stream="stdout")
+    return pb.AgentMessage(log_batch=batch)
+
+
+def mark(number: int) -> pb.AgentMessage:
+    """That was number n."""
+    return pb.AgentMessage(mark=pb.Mark(number=number))
+
+
 def job_result(
     seeded: Seeded, *, job: int = 0, status: int = pb.RUN_STATUS_SUCCESS, **fields: object
 ) -> pb.AgentMessage:
@@ -292,8 +361,8 @@ def job_result(
 
 
 @pytest.fixture
-async def fleet(db: Database) -> AsyncIterator[Fleet]:
-    fleet = Fleet(db)
+async def fleet(db: Database, tmp_path: Path) -> AsyncIterator[Fleet]:
+    fleet = Fleet(db, blobs_in(tmp_path, db))
     async with trio.open_nursery() as nursery:
         fleet.port = await nursery.start(fleet.server.run, "127.0.0.1", 0)
         yield fleet

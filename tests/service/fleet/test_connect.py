@@ -310,7 +310,7 @@ async def test_a_session_fenced_by_another_server_ends(fleet: Fleet) -> None:
 
 
 async def test_shutdown_ends_the_streams_and_stores_what_was_received(fleet: Fleet) -> None:
-    other = Fleet(fleet.db)
+    other = Fleet(fleet.db, fleet.blobs)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             other.port = await nursery.start(other.server.run, "127.0.0.1", 0)
@@ -326,3 +326,15 @@ async def test_shutdown_ends_the_streams_and_stores_what_was_received(fleet: Fle
     # They come back to the next server: until then they are as they were.
     assert (await fleet.agent_row("runner"))["status"] == "online"
     assert trio_asyncio.current_loop.get() is not None
+
+
+async def test_an_agent_that_is_disabled_elsewhere_gets_no_work_at_once(fleet: Fleet) -> None:
+    async with fleet.ready_agent() as client:
+        agent_id = await fleet.agent_id(client.name)
+        fleet.registry.told(agent_id, True)
+        assert fleet.registry.slots() == ()
+        assert not fleet.registry.assign(client.session_id, assignment(uuid4(), uuid4()))
+        woken = fleet.woken
+        fleet.registry.told(agent_id, False)
+        assert (len(fleet.registry.slots()), fleet.woken) == (1, woken + 1)
+        fleet.registry.told(uuid4(), True)

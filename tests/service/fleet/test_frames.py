@@ -7,6 +7,7 @@ from uuid import uuid4
 from gocdnext.fleet.frames import job_assignment
 from gocdnext.pipeline import model
 from gocdnext.runs.assignment import Assignment, Checkout
+from gocdnext.runs.fetching import Download
 
 
 def test_every_part_of_a_job() -> None:
@@ -35,6 +36,7 @@ def test_every_part_of_a_job() -> None:
         env={"A": "b"},
         checkouts=(checkout,),
         masks=("secret",),
+        downloads=(Download("dist/app", "run/1", "bin", "abc", "compile", "https://ci/artifacts/t"),),
         service_generation=3,
     )
     frame = job_assignment(made)
@@ -47,6 +49,9 @@ def test_every_part_of_a_job() -> None:
     assert list(frame.log_masks) == ["secret"]
     assert (list(frame.artifact_paths), list(frame.optional_artifact_paths)) == (["dist"], ["logs"])
     assert frame.artifacts_when == "always"
+    (download,) = frame.artifact_downloads
+    assert (download.path, download.storage_key, download.get_url) == ("dist/app", "run/1", "https://ci/artifacts/t")
+    assert (download.dest, download.content_sha256, download.from_job) == ("bin", "abc", "compile")
     assert [(cache.key, list(cache.paths)) for cache in frame.caches] == [("k", ["a", "b"])]
     assert list(frame.test_reports) == ["*.xml"]
     assert (frame.resources.cpu_request, frame.resources.memory_request) == ("1", "2Gi")

@@ -130,7 +130,7 @@ async def test_a_rapid_reset_ends_the_connection(fleet: Fleet) -> None:
 async def test_idle_connections_are_closed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PRESENCE_SECONDS", 0.01)
     monkeypatch.setattr(server, "IDLE_CONNECTION_SECONDS", 0.05)
-    other = Fleet(fleet.db)
+    other = Fleet(fleet.db, fleet.blobs)
     async with trio.open_nursery() as nursery:
         other.port = await nursery.start(other.server.run, "127.0.0.1", 0)
         async with other.ready_agent() as client, connected(other) as stream:

@@ -8,7 +8,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from gocdnext.fleet.credentials import matches_hash, matches_token, token_hash
+from gocdnext.auth.agent_tokens import matches_hash, matches_token, token_hash
 from gocdnext.proto import agent_pb2 as pb
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Fleet, aio
 
@@ -116,17 +116,17 @@ async def test_cancels_that_were_missed_are_replayed(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("method", "request_", "status"),
     [
-        ("RequestCacheGet", {"session_id": "S", "run_id": "R", "job_id": "R", "key": "k"}, Status.UNIMPLEMENTED),
+        ("RequestCacheGet", {"session_id": "S", "run_id": "R", "job_id": "R", "key": "k"}, Status.NOT_FOUND),
         ("RequestCacheGet", {"session_id": "S", "run_id": "R", "job_id": "R"}, Status.INVALID_ARGUMENT),
         ("RequestCachePut", {"session_id": "", "run_id": "R", "job_id": "R", "key": "k"}, Status.INVALID_ARGUMENT),
         ("RequestCachePut", {"session_id": "S", "run_id": "x", "job_id": "R", "key": "k"}, Status.INVALID_ARGUMENT),
         ("RequestCachePut", {"session_id": "old", "run_id": "R", "job_id": "R", "key": "k"}, Status.UNAUTHENTICATED),
-        ("MarkCacheReady", {"session_id": "S", "cache_id": "R"}, Status.UNIMPLEMENTED),
-        ("RequestArtifactUpload", JOB | {"paths": ["a"]}, Status.UNIMPLEMENTED),
+        ("MarkCacheReady", {"session_id": "S", "cache_id": "R"}, Status.NOT_FOUND),
+        ("RequestArtifactUpload", JOB | {"paths": ["a"]}, Status.NOT_FOUND),
         ("RequestArtifactUpload", JOB | {"paths": [""]}, Status.INVALID_ARGUMENT),
     ],
 )
-async def test_calls_of_stores_that_are_not_there(
+async def test_calls_for_jobs_that_are_not_there(
     fleet: Fleet, method: str, request_: dict[str, object], status: Status
 ) -> None:
     async with fleet.ready_agent() as client:

@@ -14,6 +14,7 @@ import trio_asyncio
 
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
+from gocdnext.logs.batches import Columns
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest, LogWriter
 
@@ -61,6 +62,12 @@ class Writer:
     def add(self, target: object, seq: int, text: str, *, at: int | None = None, stream: str = "stdout") -> None:
         now = int(datetime.now(UTC).timestamp() * 1_000_000)
         self.writer.add(target, seq, now if at is None else at, stream, text, now)  # type: ignore[arg-type]
+
+    def add_batch(self, target: object, first: int, texts: list[str], runs: list[tuple[int, int, str]]) -> None:
+        """Many lines at once; the times of `runs` are counted from now."""
+        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        moved = [(lines, now + micros, stream) for lines, micros, stream in runs]
+        self.writer.add_batch(target, Columns(first, texts, moved), now)  # type: ignore[arg-type]
 
     async def flush(self) -> None:
         await trio_asyncio.aio_as_trio(self.writer.flush)()

@@ -7,10 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import orjson
+import pytest
 import trio
 
 from gocdnext.db.pool import Database
-from gocdnext.logs.ingest import BUFFER_LINES, TEXT_CHARS, Target
+from gocdnext.logs import frames
+from gocdnext.logs.batches import TEXT_CHARS, Columns
+from gocdnext.logs.ingest import BUFFER_LINES, Target
 from tests.service.logs.conftest import Logs
 from tests.service.logs.seed import Seeded, running_run
 
@@ -122,3 +126,67 @@ async def test_lines_survive_a_database_that_goes_away(logs: Logs, postgres_serv
         with trio.fail_after(20):
             await writer.flush()
     assert [row["text"] for row in await stored(logs.db, seeded)] == ["before", "when it has gone"]
+
+
+@pytest.mark.parametrize("text", ["plain {}", "with\nlines {}\n", "", "\x1e{}\x1e", "täxt \U0001f600 {}", "n\0ul {}"])
+async def test_batches_are_stored_as_they_came_however_they_are_stored(logs: Logs, text: str) -> None:
+    """By long runs, by short runs, and mixed with single lines: three ways to the same rows."""
+    seeded = await running_run(logs.db, 3)
+    texts = [text.format(number) for number in range(1, 41)]
+    streams = ["stdout"] * 20 + ["stderr"] * 20
+    async with logs.writer(seeded.agent_id) as writer:
+        writer.add_batch(seeded.target(0), 1, texts[:10], [(10, 0, "stdout")])
+        writer.add_batch(seeded.target(0), 11, texts[10:], [(10, 5, "stdout"), (20, 5, "stderr")])
+        runs = [(2, step, "stdout" if step < 10 else "stderr") for step in range(20)]
+        writer.add_batch(seeded.target(1), 1, list(texts), runs)
+        writer.add(seeded.target(2), 1, texts[0])
+        writer.add_batch(seeded.target(2), 2, texts[1:], [(19, 0, "stdout"), (20, 0, "stderr")])
+        await writer.flush()
+    for job_id in seeded.job_ids:
+        rows = await logs.db.fetch("SELECT * FROM log_lines WHERE job_run_id = $1 ORDER BY cursor", job_id)
+        assert [row["text"] for row in rows] == [each.replace("\0", "") for each in texts]
+        assert [row["seq"] for row in rows] == list(range(1, 41))
+        assert [row["stream"] for row in rows] == streams
+    cursors = await logs.db.fetch("SELECT cursor FROM log_lines ORDER BY cursor")
+    assert [row["cursor"] for row in cursors] == list(range(1, 121))
+    assert await logs.db.fetchval("SELECT last FROM log_cursors") == 120
+
+
+async def test_a_batch_that_is_there_already_is_stored_once(logs: Logs) -> None:
+    seeded = await running_run(logs.db)
+    texts = [f"line {number}" for number in range(1, 101)]
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    for _ in range(2):
+        async with logs.writer(seeded.agent_id) as writer:
+            writer.writer.add_batch(seeded.target(), Columns(1, list(texts), [(100, now, "stdout")]), now)
+            await writer.flush()
+    assert [row["text"] for row in await stored(logs.db, seeded)] == texts
+
+
+async def test_a_batch_of_another_agent_is_dropped(logs: Logs) -> None:
+    seeded = await running_run(logs.db)
+    async with logs.writer(uuid4()) as writer:
+        writer.add_batch(seeded.target(), 1, ["x"] * 50, [(50, 0, "stdout")])
+        await writer.flush()
+    assert await stored(logs.db, seeded) == []
+    assert logs.metrics.dropped == {"snapshot_stale": 50}
+
+
+def test_what_is_rendered() -> None:
+    lines = [
+        (7, "job", 1, 1_700_000_000_000_000, 'odd "%d" stream', "<b>\n%s\x1b[0m\u2028"),
+        (8, "job", 2, 1_700_000_000_120_000, "stdout", ""),
+        (9, "other", 1, 1_700_000_000_120_000, "stdout", "ü"),
+    ]
+    (chunk,) = frames.chunks(6, lines)
+    assert (chunk.after, chunk.last) == (6, 9)
+    found = chunk.data.split(b"\n\n")
+    assert found.pop() == b""
+    for frame, line in zip(found, lines, strict=True):
+        event, cursor, data = frame.split(b"\n")
+        assert (event, cursor) == (b"event: log", b"id: %d" % line[0])
+        value = orjson.loads(data.removeprefix(b"data: "))
+        assert list(value) == ["job_id", "seq", "stream", "at", "text"]
+        assert (value["job_id"], value["seq"], value["stream"], value["text"]) == (line[1], line[2], line[4], line[5])
+    ats = [orjson.loads(frame.split(b"data: ")[1])["at"] for frame in found]
+    assert ats == ["2023-11-14T22:13:20Z", "2023-11-14T22:13:20.12Z", "2023-11-14T22:13:20.12Z"]

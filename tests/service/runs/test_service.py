@@ -15,7 +15,7 @@ import trio_asyncio
 from gocdnext.errors import ConflictError, NotFoundError
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
-from gocdnext.runs.service import JobReport
+from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import CANCELED, QUEUED, RUNNING, SUCCESS
 from tests.scenarios.world import World
 
@@ -69,6 +69,32 @@ async def test_run_numbers_are_dense_under_concurrent_triggers(world: World) -> 
             nursery.start_soon(trigger, world)
     counters = [row["counter"] for row in await world.db.fetch("SELECT counter FROM runs ORDER BY counter")]
     assert counters == list(range(1, 41))
+
+
+async def test_run_numbers_are_dense_when_two_servers_take_turns(world: World) -> None:
+    other = RunService(world.db, world.fleet, world, secrets=world.secrets, clock=lambda: world.now, new_id=uuid4)
+    pipeline_id = (await world.pipeline("p"))[0]
+    created = [await runs.create(NewRun(pipeline_id, "manual", "me")) for runs in (world.runs, other) * 3]
+    assert [run.counter for run in created] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_new_run_is_of_what_its_pipeline_is_now_whatever_the_server_remembers(world: World) -> None:
+    await trigger(world)
+    await world.do_apply({"pipelines": {"p": {"stages": ["s"], "jobs": {"y": {"stage": "s", "script": ["y"]}}}}})
+    await trigger(world)
+    assert [job.name for job in (await world.run("p#2")).jobs] == ["y"]
+
+    entry = {"on": "failure", "uses": "plugins/slack", "with": {"channel": "x"}}
+    await world.keep_notifications([entry])
+    await trigger(world)
+    assert len((await world.run("p#3")).notifications) == 1
+
+
+async def test_a_run_of_a_deleted_pipeline_is_refused_also_where_it_is_remembered(world: World) -> None:
+    created = await trigger(world)
+    await world.db.execute("DELETE FROM projects")
+    with pytest.raises(NotFoundError, match="pipeline not found"):
+        await world.runs.create(NewRun(created.pipeline_id, "manual", "me"))
 
 
 async def test_two_dispatchers_at_once_assign_each_job_once(world: World) -> None:

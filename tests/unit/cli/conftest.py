@@ -70,7 +70,7 @@ def serve() -> tuple[ThreadingHTTPServer, Api]:
                 self.wfile.write(chunk)
                 self.wfile.flush()
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = do_PUT = do_DELETE = answer
 
         def log_message(self, *words: Any) -> None:
             """A test's output is not the place for an access log."""

@@ -59,10 +59,42 @@ def test_json(folder: Path, call: Call) -> None:
 
 
 def test_what_this_version_refuses(folder: Path, call: Call) -> None:
-    (folder / "ci.yaml").write_text(GOOD.format(name="ci") + "  two: {stage: build, script: [x], secrets: [A]}\n")
+    (folder / "ci.yaml").write_text(
+        GOOD.format(name="ci") + "  two: {stage: build, script: [x], agent: {profile: big}}\n"
+    )
     outcome = call("validate")
     assert outcome.code == 1
     assert "not available in this version" in outcome.out
+
+
+PLUGIN = "name: ci\nstages: [build]\njobs:\n  one: {{stage: build, uses: {uses}, with: {{{inputs}}}}}\n"
+
+
+def test_inputs_of_our_plugins_are_checked(folder: Path, call: Call) -> None:
+    (folder / "ci.yaml").write_text(PLUGIN.format(uses="gocdnext/go@v1", inputs="comand: test"))
+    outcome = call("validate")
+    assert outcome.code == 1
+    lines = outcome.out.splitlines()
+    assert lines[1].startswith('  .gocdnext/ci.yaml:4:3: job "one": plugin go: required input "command" is missing')
+    assert "    hint: did you mean `command`?" in lines
+    (folder / "ci.yaml").write_text(PLUGIN.format(uses="gocdnext/go@v1", inputs="command: test"))
+    assert call("validate").code == 0
+
+
+def test_and_of_those_in_the_folders_of_this_machine(
+    folder: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own" / "deployer").mkdir(parents=True)
+    manifest = tmp_path / "own" / "deployer" / "plugin.yaml"
+    manifest.write_text("name: deployer\ninputs: {where: {required: true}}")
+    (folder / "ci.yaml").write_text(PLUGIN.format(uses="acme/deployer@v2", inputs=""))
+    assert call("validate").code == 0
+    monkeypatch.setenv("GOCDNEXT_PLUGIN_CATALOG_DIR", str(tmp_path / "own"))
+    assert 'plugin deployer: required input "where" is missing' in call("validate").out
+    manifest.write_text("nothing: x")
+    outcome = call("validate")
+    assert outcome.code == 1
+    assert "lacks its `name`" in outcome.err
 
 
 def test_no_files(tmp_path: Path, call: Call) -> None:

@@ -54,6 +54,11 @@ def test_built_in_variables() -> None:
     assert not {"CI_COMMIT_SHA", "CI_COMMIT_SHORT_SHA", "CI_BRANCH", "CI_COMMIT_BRANCH"} & set(bare)
 
 
+def test_notifications_hear_how_the_run_ended() -> None:
+    told = builtin_variables(msgspec.structs.replace(FACTS, outcome="failed"), "_notify_0")
+    assert (told["CI_PIPELINE"], told["CI_PIPELINE_STATUS"]) == ("build", "failed")
+
+
 def test_variables_of_the_cause() -> None:
     detail = {
         "pr_number": 12,
@@ -187,7 +192,7 @@ def test_jobs_of_policies_do_not_see_pipeline_variables() -> None:
             "only secrets listed by the job and built-in variables can be referred to here",
         ),
         ({"variables": {"T": "${{ a.b }}"}}, "variable T: unsupported expression ${{ a.b }}"),
-        ({"secrets": ("GONE",)}, "secret not found: GONE"),
+        ({"secrets": ("GONE",)}, "secrets: no value for GONE"),
         ({"variables": {"T": "${{ needs.x.outputs.y }}"}}, "needs outputs: x is not in the `needs` of this job"),
         ({"plugin": Plugin(image="p", settings={"k": "${{ NO }}"})}, "setting k: unresolved reference ${{ NO }}"),
     ],

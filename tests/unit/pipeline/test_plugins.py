@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 
 from gocdnext.pipeline import parse
-from gocdnext.pipeline.plugins import ManifestError, check_plugins, lookup_name, parse_manifest
+from gocdnext.pipeline.plugins import ManifestError, check_plugins, parse_manifest
+from gocdnext.pipeline.uses import lookup_name, own_plugin
 
 SLACK = """\
 name: slack
-description: Posts a message
-category: notify
+description: "  Posts a message "
+category: " notify"
 image_tag: v2
 inputs:
   channel: {required: true, description: where, type: text}
   text: {default: 1.10}
   quiet:
 examples:
-  - {name: short, yaml: "a: b"}
+  - {name: " short ", yaml: "a: b\\n\\n", note: x}
 """
 CATALOGUE = {"slack": parse_manifest(SLACK, "slack")}
 
@@ -65,8 +66,34 @@ jobs:
 """
     found = check_plugins(parse(text, "a.yaml"), "a.yaml", CATALOGUE, text)
     assert [str(problem) for problem in found] == [
-        "a.yaml:3:5: the plugin `slack` has no input `texd` (notifications[0]); did you mean `text`?",
-        "a.yaml:6:3: the plugin `slack` needs `channel` in `with` (jobs.bad)",
-        "a.yaml:6:3: the plugin `slack` has no input `colour` (jobs.bad); it takes channel, quiet, text",
+        'a.yaml:3:5: notifications[0]: plugin slack: unknown input "texd"; known inputs: channel, quiet, text '
+        "(notifications[0]); did you mean `text`?",
+        'a.yaml:6:3: job "bad": plugin slack: required input "channel" is missing from `with` (jobs.bad)',
+        'a.yaml:6:3: job "bad": plugin slack: unknown input "colour"; known inputs: channel, quiet, text (jobs.bad)',
     ]
     assert [problem.line for problem in check_plugins(parse(text, "a.yaml"), "a.yaml", CATALOGUE)] == [1, 1, 1]
+
+
+def test_a_long_name_is_cut_in_the_message() -> None:
+    text = f"stages: [s]\njobs:\n  j: {{stage: s, uses: slack, with: {{channel: c, {'x' * 500}: y}}}}\n"
+    (problem,) = check_plugins(parse(text, "a.yaml"), "a.yaml", CATALOGUE, text)
+    assert len(problem.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("gocdnext/slack:v1", "slack"),
+        ("slack", "slack"),
+        ("slack:v1", "slack"),
+        ("ghcr.io/someone/gocdnext-plugin-slack:v1", "slack"),
+        ("r:5000/gocdnext-plugin-slack@sha256:0", "slack"),
+        ("gocdnext/slack@sha256:0", "slack"),
+        ("acme/slack:v1", ""),
+        ("ghcr.io/acme/gocdnext/slack:v1", ""),
+        ("docker.io/library/python:3", ""),
+        ("", ""),
+    ],
+)
+def test_which_images_stand_for_our_own_plugins(image: str, name: str) -> None:
+    assert own_plugin(image) == name

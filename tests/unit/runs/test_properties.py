@@ -9,19 +9,9 @@ from hypothesis import strategies as st
 
 from gocdnext.runs import dispatch
 from gocdnext.runs import events as t
-from gocdnext.runs.state import (
-    AWAITING,
-    CANCELED,
-    FAILED,
-    NOTIFICATIONS_STAGE,
-    OPEN,
-    OPEN_JOB,
-    RUNNING,
-    SUCCESS,
-    TERMINAL_JOB,
-    Run,
-)
+from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, RUNNING, TERMINAL_JOB, Run
 from gocdnext.runs.transitions import apply
+from tests.scenarios.invariants import check
 from tests.unit.runs.builders import AGENT, NOW, OTHER, make_run, slot
 
 VOTER = t.Voter("ann", "Ann", frozenset({"ann"}))
@@ -95,28 +85,6 @@ def random_event(draw: st.DrawFn, run: Run, *, reruns: bool = True) -> t.Event:
             ]
         )
     )
-
-
-def check(run: Run) -> None:
-    """The invariants of design 10."""
-    for stage in run.stages:
-        jobs = run.jobs_of(stage)
-        if stage.status not in OPEN:
-            assert all(job.status in TERMINAL_JOB for job in jobs), "a closed stage has no open job"
-            assert stage.finished_at is not None
-        if stage.status == SUCCESS:
-            assert not any(job.status in (FAILED, CANCELED) for job in jobs)
-    user_stages = [stage for stage in run.stages if stage.name != NOTIFICATIONS_STAGE]
-    if run.status in (SUCCESS, FAILED):
-        assert all(stage.status not in OPEN for stage in user_stages)
-        assert (run.status == FAILED) == any(job.status == FAILED for job in run.user_jobs)
-    for job in run.jobs:
-        assert (job.status == RUNNING) == (job.agent_id is not None and job.finished_at is None)
-        assert (job.status == AWAITING) <= (job.gate is not None)
-        assert job.losses <= 3
-        assert job.retries <= 2
-        assert job.attempt >= job.losses + job.retries
-    assert (run.finished_at is None) == (run.status in OPEN)
 
 
 def finished(run: Run) -> Run:

@@ -1,9 +1,10 @@
-"""Agent tokens: kept as hex sha256, compared in constant time. Pure."""
+"""Agent tokens: random, kept as hex sha256, compared in constant time. No I/O but randomness."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 
 
 def token_hash(token: str) -> str:
@@ -19,3 +20,8 @@ def matches_hash(token: str, stored_hash: str) -> bool:
 def matches_token(token: str, expected: str | None) -> bool:
     """Whether `token` is the registration token; without one configured nothing is."""
     return bool(expected) and matches_hash(token, token_hash(expected or ""))
+
+
+def new_token() -> str:
+    """A token with 256 bits of randomness; it is shown once and kept as its hash."""
+    return "gna_" + secrets.token_hex(32)

@@ -1,0 +1,111 @@
+"""Environments of a project: what is deployed, freezing, going back (spec-execution 10, 11). The addresses are ours."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+from quart import Blueprint, Response, g
+
+from gocdnext.api import params, wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import answer, utc, utc_or_none
+from gocdnext.api.routing import route
+from gocdnext.errors import NotFoundError
+from gocdnext.runs.environments import Environments
+
+blueprint = Blueprint("environments", __name__)
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+
+@route(blueprint, "GET", "/api/v1/projects/<slug>/environments")
+async def list_environments(slug: str) -> Response:
+    """The environments of a project, what each has now, and which are frozen."""
+    return answer(wire.Environments(environments=[_environment(row) for row in await _environments().overview(slug)]))
+
+
+@route(blueprint, "GET", "/api/v1/projects/<slug>/environments/<name>/deployments")
+async def list_deployments(slug: str, name: str) -> Response:
+    """Deployments to an environment, newest first."""
+    limit = params.whole("limit", DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
+    offset = params.whole("offset", 0, low=0, high=params.INT32)
+    rows = await _environments().deployments(slug, name, limit, offset)
+    return answer(wire.Deployments(deployments=[_deployment(row) for row in rows], limit=limit, offset=offset))
+
+
+@route(blueprint, "POST", "/api/v1/projects/<slug>/environments/<name>/rollback")
+async def rollback(slug: str, name: str) -> Response:
+    """Deploys an earlier deployment again, by the job that made it; without one the newest that succeeded."""
+    body = await params.optional_body(wire.RollbackBody)
+    deployment = params.uuid(body.deployment_id, "invalid deployment id") if body.deployment_id else None
+    made = await _environments().repeat(slug, name, deployment)
+    message = wire.Redeployed(
+        job_run_id=str(made.job_id), run_id=str(made.run_id), attempt=made.attempt, is_rollback=made.is_rollback
+    )
+    return answer(message, 202)
+
+
+@route(blueprint, "PUT", "/api/v1/projects/<slug>/environments/<name>/freeze")
+async def freeze(slug: str, name: str) -> Response:
+    """Freezes an environment, which need not exist yet; a second time changes reason and actor."""
+    body = await params.optional_body(wire.FreezeBody)
+    actor = (g.subject.email or g.subject.name) if g.subject is not None else body.user or "anonymous"
+    await _environments().freeze(slug, name, body.reason.replace("\0", ""), actor.replace("\0", ""))
+    return _done()
+
+
+@route(blueprint, "DELETE", "/api/v1/projects/<slug>/environments/<name>/freeze")
+async def unfreeze(slug: str, name: str) -> Response:
+    """Lets an environment go; runs that it held are looked at again."""
+    if not await _environments().unfreeze(slug, name):
+        raise NotFoundError("the environment is not frozen, or there is no such project")
+    return _done()
+
+
+def _environments() -> Environments:
+    here = services()
+    return Environments(here.db, here.runs, clock=here.clock)
+
+
+def _done() -> Response:
+    response = Response(b"", 204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _environment(row: asyncpg.Record) -> wire.Environment:
+    freeze = None
+    if row["frozen_at"] is not None:
+        freeze = wire.Freeze(reason=row["frozen_reason"], frozen_by=row["frozen_by"], frozen_at=utc(row["frozen_at"]))
+    return wire.Environment(
+        name=row["name"],
+        total_deploys=row["total_deploys"],
+        current=_version(row["current_id"], row["current_version"], utc_or_none(row["current_since"])),
+        in_progress=_version(row["pending_id"], row["pending_version"]),
+        freeze=freeze,
+    )
+
+
+def _version(deployment: UUID | None, version: str, since: str | None = None) -> wire.EnvironmentVersion | None:
+    if deployment is None:
+        return None
+    return wire.EnvironmentVersion(deployment_id=str(deployment), version=version, since=since)
+
+
+def _deployment(row: asyncpg.Record) -> wire.Deployment:
+    return wire.Deployment(
+        id=str(row["id"]),
+        version=row["version"],
+        status=row["status"],
+        is_rollback=row["is_rollback"],
+        attempt=row["attempt"],
+        created_at=utc(row["created_at"]),
+        revision=row["revision"],
+        deployed_by=row["deployed_by"],
+        finished_at=utc_or_none(row["finished_at"]),
+        run_id=str(row["run_id"]) if row["run_id"] else None,
+        job_run_id=str(row["job_run_id"]) if row["job_run_id"] else None,
+        pipeline_name=row["pipeline_name"] or "",
+        counter=row["counter"] or 0,
+    )

@@ -1,0 +1,115 @@
+"""`/api/v1/projects/{slug}/secrets` and `/api/v1/admin/secrets`: names, never values (contract-admin 5.3 to 5.6)."""
+
+from __future__ import annotations
+
+import asyncpg
+from quart import Blueprint, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from gocdnext.api import params, wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import answer, utc
+from gocdnext.api.routing import route
+from gocdnext.errors import TooLargeError
+from gocdnext.secrets.store import DB, NewSecret
+
+blueprint = Blueprint("secrets", __name__)
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+MAX_BODY = 64 * 1024
+"""Bytes of a request that sets a secret: the cap of its value (5.4)."""
+
+
+@route(blueprint, "GET", "/api/v1/projects/<slug>/secrets")
+async def list_secrets(slug: str) -> Response:
+    """The names of a project's secrets, and of the global ones it inherits."""
+    return await _list(slug)
+
+
+@route(blueprint, "POST", "/api/v1/projects/<slug>/secrets")
+async def set_secret(slug: str) -> Response:
+    """Keeps a value under a name, in place of what was there."""
+    return await _set(slug)
+
+
+@route(blueprint, "DELETE", "/api/v1/projects/<slug>/secrets/<name>")
+async def delete_secret(slug: str, name: str) -> Response:
+    """Removes a secret of a project."""
+    return await _delete(slug, name)
+
+
+@route(blueprint, "GET", "/api/v1/admin/secrets")
+async def list_global_secrets() -> Response:
+    """The names of the global secrets."""
+    return await _list(None)
+
+
+@route(blueprint, "POST", "/api/v1/admin/secrets")
+async def set_global_secret() -> Response:
+    """Keeps a value for every project that has none of that name."""
+    return await _set(None)
+
+
+@route(blueprint, "DELETE", "/api/v1/admin/secrets/<name>")
+async def delete_global_secret(name: str) -> Response:
+    """Removes a global secret."""
+    return await _delete(None, name)
+
+
+async def _list(slug: str | None) -> Response:
+    # Lenient on purpose: what is no number, or out of bounds, is the default (5.3).
+    limit = min(_number("limit") or DEFAULT_LIMIT, MAX_LIMIT)
+    offset = _number("offset")
+    page = await services().secrets.page(slug, limit, offset)
+    message = wire.Secrets(
+        secrets=[_secret(row) for row in page.secrets],
+        total=page.total,
+        limit=limit,
+        offset=offset,
+        configured_sources=[DB],
+        inherited=[_secret(row) for row in page.inherited],
+    )
+    return answer(message)
+
+
+async def _set(slug: str | None) -> Response:
+    try:
+        data = await params.body()
+    except RequestEntityTooLarge:
+        data = b"." * (MAX_BODY + 1)
+    if len(data) > MAX_BODY:
+        raise TooLargeError("secret value too large — cap is 64 KiB")
+    body = params.json_object(data, wire.SecretBody)
+    reference = body.ref or wire.SecretRef()
+    new = NewSecret(
+        name=body.name.strip(),
+        value=body.value or "",
+        source=(body.source or DB).strip(),
+        ref_path=(reference.path or "").strip(),
+        ref_key=(reference.key or "").strip(),
+    )
+    created = await services().secrets.set(slug, new)
+    return answer(wire.SecretSet(name=new.name, created=created), 201 if created else 200)
+
+
+async def _delete(slug: str | None, name: str) -> Response:
+    await services().secrets.delete(slug, name)
+    response = Response(b"", 204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _number(name: str) -> int:
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
+
+
+def _secret(row: asyncpg.Record) -> wire.Secret:
+    reference = wire.SecretRef(path=row["ref_path"], key=row["ref_key"]) if row["ref_path"] else None
+    return wire.Secret(
+        name=row["name"],
+        source=row["source"],
+        created_at=utc(row["created_at"]),
+        updated_at=utc(row["updated_at"]),
+        ref=reference,
+    )

@@ -1,0 +1,157 @@
+"""Projects as clients read them (contract-runs 2). No logic here."""
+
+from __future__ import annotations
+
+from gocdnext.api.wire.base import Id, Time, Wire
+from gocdnext.api.wire.runs import RunSummary
+
+
+class Label(Wire):
+    key: str
+    value: str
+
+
+class JobRunLite(Wire):
+    id: Id
+    name: str
+    status: str
+    started_at: Time | None = None
+    finished_at: Time | None = None
+
+
+class StageRunSummary(Wire):
+    id: Id
+    name: str
+    ordinal: int
+    status: str
+    started_at: Time | None = None
+    finished_at: Time | None = None
+    jobs: list[JobRunLite] | None = None
+
+
+class StageStat(Wire):
+    name: str
+    runs_considered: int
+    success_rate: float
+    duration_p50_seconds: float
+    duration_p95_seconds: float
+
+
+class PipelineMetrics(Wire):
+    window_days: int
+    runs_considered: int
+    success_rate: float
+    lead_time_p50_seconds: float
+    process_time_p50_seconds: float
+    stage_stats: list[StageStat] = []
+
+
+class RunMeta(Wire):
+    revision: str = ""
+    branch: str = ""
+    message: str = ""
+    author: str = ""
+    triggered_by: str = ""
+    cause: str = ""
+    pr_number: int = 0
+
+
+class PipelinePreview(Wire):
+    id: Id
+    name: str
+    latest_run_status: str = ""
+    latest_run_at: Time | None = None
+    definition_stages: list[str] = []
+    latest_run_stages: list[StageRunSummary] = []
+
+
+class ProjectSummary(Wire):
+    id: Id
+    slug: str
+    name: str
+    created_at: Time
+    updated_at: Time
+    pipeline_count: int
+    run_count: int
+    status: str
+    labels: list[Label]
+    description: str = ""
+    config_path: str = ""
+    latest_run_at: Time | None = None
+    provider: str = ""
+    top_pipelines: list[PipelinePreview] = []
+    metrics: PipelineMetrics | None = None
+    latest_run_meta: RunMeta | None = None
+
+
+class Projects(Wire):
+    projects: list[ProjectSummary]
+
+
+class ScmInfo(Wire):
+    id: Id
+    provider: str
+    url: str
+    default_branch: str
+    auth_ref: str = ""
+
+
+class DefinitionJob(Wire):
+    name: str
+    stage: str
+    approval_gate: bool = False
+
+
+class Edge(Wire):
+    from_pipeline: str
+    to_pipeline: str
+    stage: str = ""
+    status: str = ""
+
+
+class PipelineSummary(Wire):
+    id: Id
+    name: str
+    definition_version: int
+    updated_at: Time
+    definition_stages: list[str] = []
+    definition_jobs: list[DefinitionJob] = []
+    latest_run: RunSummary | None = None
+    latest_run_stages: list[StageRunSummary] = []
+    metrics: PipelineMetrics | None = None
+    latest_run_meta: RunMeta | None = None
+
+
+class ProjectDetail(Wire):
+    project: ProjectSummary
+    pipelines: list[PipelineSummary]
+    runs: list[RunSummary]
+    scm_source: ScmInfo | None = None
+    edges: list[Edge] = []
+
+
+class AppliedPipeline(Wire):
+    name: str
+    pipeline_id: Id
+    created: bool
+    materials_added: int
+    materials_removed: int
+
+
+class AppliedScmSource(Wire):
+    id: Id
+    provider: str
+    url: str
+    default_branch: str
+    created: bool
+
+
+class Applied(Wire):
+    project_id: Id
+    project_slug: str
+    project_created: bool
+    pipelines: list[AppliedPipeline]
+    pipelines_applied: int
+    pipelines_removed: list[str]
+    scm_source: AppliedScmSource | None = None
+    warnings: list[str] = []

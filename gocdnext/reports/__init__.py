@@ -1,0 +1,1 @@
+"""What agents report of their jobs beside logs and results: test cases, coverage, services. Kept and read here."""

@@ -1,0 +1,1 @@
+"""Values that jobs need and nobody may read: sealed at rest, opened only for an assignment."""
