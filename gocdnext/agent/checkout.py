@@ -13,19 +13,21 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
-from gocdnext.agent import environment, markers
-from gocdnext.agent.joblog import STDERR, STDOUT, JobLog, LogSink
-from gocdnext.agent.process import run_process
+from gocdnext.agent import markers
+from gocdnext.agent.git import git, redact
+from gocdnext.agent.joblog import STDERR, JobLog
+from gocdnext.agent.mirror_git import Wanted, copy, refresh
+from gocdnext.agent.mirrors import Mirror, Mirrors
+from gocdnext.agent.parts import complete
 from gocdnext.agent.workspace import remove_tree
 from gocdnext.proto.agent_pb2 import MaterialCheckout
 
-TAIL = 4096
-"""Bytes of git's error output that are kept for the error and for the decision about a second try."""
 MAX_URL = 4096
 
 _SCHEMES = frozenset({"https", "http", "ssh", "git", "file", "git+ssh", "ssh+git"})
-_USERINFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]*@")
 _SCP = re.compile(r"[^/\s:]+@?[^/\s:]*:(?!:)")
+_PASSWORD = re.compile(r"[^/]*//[^/@]*:[^/@]*@")
+_NO_BRANCH = re.compile(r"Remote branch .* not found")
 _NO_PARTIAL = re.compile(
     r"filter(ing|-spec|s)? .{0,40}not (supported|recognized|allowed)|does not support (filter|partial)|promis(or|ed)"
     r"|unadvertised object|missing blob|unable to read (sha1 file|tree)",
@@ -40,11 +42,6 @@ _ELSEWHERE = re.compile(
 
 class CheckoutError(Exception):
     """The text is shown to the user: `checkout <url>: <detail>`, without credentials."""
-
-
-def redact(text: str) -> str:
-    """`scheme://user:password@` becomes `scheme://***@`."""
-    return _USERINFO.sub(r"\1***@", text)
 
 
 def secrets_of(checkouts: Sequence[MaterialCheckout]) -> list[str]:
@@ -63,11 +60,15 @@ def script_directory(work_dir: str, checkouts: Sequence[MaterialCheckout]) -> st
     return _target(work_dir, checkouts[0]) if checkouts else work_dir
 
 
-async def check_out(checkout: MaterialCheckout, work_dir: str, credentials: str, log: JobLog) -> None:
-    """Clones and checks out one material. `credentials` is the path of a file that may be written for it and must
-    live as long as the job: later git commands of the job (a partial clone fetches on demand) use it too.
+async def check_out(
+    checkout: MaterialCheckout, work_dir: str, credentials: str, log: JobLog, mirrors: Mirrors | None = None
+) -> None:
+    """Clones and checks out one material with its submodules and large files. `credentials` is the path of a file that
+    may be written for it and must live as long as the job: later git commands of the job (a partial clone fetches on
+    demand) use it too.
 
-    Raises CheckoutError. The only second try is one without the partial clone filter.
+    Raises CheckoutError. A second try is made without a mirror that is of no use, and one without the filter of a
+    partial clone; for nothing else.
     """
     shown = redact(checkout.url)
     try:
@@ -76,14 +77,54 @@ async def check_out(checkout: MaterialCheckout, work_dir: str, credentials: str,
     except CheckoutError as error:
         raise CheckoutError(f"checkout {shown}: {error}") from None
     if source.userinfo:
-        _write_private(credentials, f"{source.parts.scheme}://{source.userinfo}@{source.host}\n")
+        user, _, password = source.userinfo.partition(":")
+        _write_private(credentials, f"username={unquote(user)}\npassword={unquote(password)}\n")
+    trouble = await _obtain(source, checkout, target, work_dir, log, mirrors)
+    if trouble is None:
+        trouble = await complete(target, work_dir, source.config, log)
+    if trouble is not None:
+        raise CheckoutError(f"checkout {shown}: {log.mask(redact(trouble))}")
+
+
+async def _obtain(
+    source: _Source, checkout: MaterialCheckout, target: str, work_dir: str, log: JobLog, mirrors: Mirrors | None
+) -> str | None:
+    """By way of the mirror if there may be one, else from the server. Returns None, or what went wrong."""
+    for value in (checkout.branch, checkout.revision):
+        if value.startswith("-") or any(char in value for char in "\0\n"):
+            return f"{value!r} is neither a branch nor a revision"
+    if mirrors is None or source.local or _PASSWORD.match(source.url):
+        return await _clone_twice(source, checkout, target, work_dir, log)
+    async with mirrors.locked(source.url) as mirror:
+        if mirror is None:
+            return await _clone_twice(source, checkout, target, work_dir, log)
+        await _echo_clone(checkout, target, work_dir, log, partial=True)
+        refs = Wanted(source.url, checkout.branch, checkout.revision, source.config)
+        trouble = await refresh(mirror, refs)
+        if trouble is None:
+            trouble = await _clone(source, checkout, target, work_dir, log, partial=True, mirror=mirror)
+        if trouble is None or _NO_BRANCH.search(trouble):
+            return trouble
+        if _ELSEWHERE.search(trouble):
+            await log.line(redact(trouble), STDERR)
+            return trouble
+        await log.line(markers.note("the mirror of this repository is of no use; cloning from the server"))
+        await trio.to_thread.run_sync(_clear, target, work_dir)
+        trouble = await _clone_twice(source, checkout, target, work_dir, log)
+        if trouble is None and mirror.exclusive():  # so it was the mirror: the next checkout makes a new one
+            await mirror.remove()
+        return trouble
+
+
+async def _clone_twice(
+    source: _Source, checkout: MaterialCheckout, target: str, work_dir: str, log: JobLog
+) -> str | None:
     trouble = await _clone(source, checkout, target, work_dir, log, partial=not source.local)
     if trouble is not None and not source.local and _NO_PARTIAL.search(trouble) and not _ELSEWHERE.search(trouble):
         await log.line(markers.note("partial clone is not possible here; cloning in full"))
         await trio.to_thread.run_sync(_clear, target, work_dir)
         trouble = await _clone(source, checkout, target, work_dir, log, partial=False)
-    if trouble is not None:
-        raise CheckoutError(f"checkout {shown}: {log.mask(redact(trouble))}")
+    return trouble
 
 
 @dataclass(frozen=True)
@@ -113,62 +154,54 @@ class _Source:
         if ":" not in userinfo:
             userinfo += ":"
         base = f"{parts.scheme}://{host}"
-        # An empty helper first: helpers of the machine must neither answer for this host nor keep its token.
+        if any(ord(char) < 32 for char in unquote(userinfo)):  # a line of its own for whom git asks
+            raise CheckoutError("this is not a repository URL")
+        # An empty helper first: helpers of the machine must neither answer for this host nor keep its token. Ours only
+        # gives: git's own store would also write, where the file may be read-only.
         helper = f"credential.{base}.helper"
-        config = ("-c", f"{helper}=", "-c", f"{helper}=store --file={_quoted(credentials)}")
+        gives = f'!give() {{ test "$1" != get || cat {_quoted(credentials)}; }}; give'
+        config = ("-c", f"{helper}=", "-c", f"{helper}={gives}")
         return cls(parts._replace(netloc=host).geturl(), parts, host, userinfo, local, config)
 
 
 async def _clone(
-    source: _Source, checkout: MaterialCheckout, target: str, work_dir: str, log: JobLog, *, partial: bool
+    source: _Source,
+    checkout: MaterialCheckout,
+    target: str,
+    work_dir: str,
+    log: JobLog,
+    *,
+    partial: bool,
+    mirror: Mirror | None = None,
 ) -> str | None:
-    """Clone, then the revision. Returns None, or what went wrong in git's words."""
-    for value in (checkout.branch, checkout.revision):
-        if value.startswith("-") or "\0" in value:
-            return f"{value!r} is neither a branch nor a revision"
+    """Clone, from the server or a copy of the mirror, then the revision. Returns None, or what went wrong in git's
+    words."""
+    options, shown = _words(checkout, target, work_dir, partial=partial)
+    # `clone -c` also writes the setting into the new repository.
+    if mirror is None:
+        await _echo_clone(checkout, target, work_dir, log, partial=partial)
+        trouble = await git(["clone", *options, *source.config, "--", source.url, target], work_dir, log)
+    else:
+        mirror.share()
+        trouble = await copy(mirror, source.url, [*options, *source.config], target, work_dir, log)
+    if trouble is not None or not checkout.revision:
+        return trouble
+    await log.line(markers.command(["git", "-C", shown, "checkout", "--quiet", checkout.revision]))
+    return await git(["-C", target, "checkout", "--quiet", checkout.revision, "--"], work_dir, log)
+
+
+async def _echo_clone(checkout: MaterialCheckout, target: str, work_dir: str, log: JobLog, *, partial: bool) -> None:
+    options, shown = _words(checkout, target, work_dir, partial=partial)
+    await log.line(markers.command(["git", "clone", *options, "--", redact(checkout.url), shown]))
+
+
+def _words(checkout: MaterialCheckout, target: str, work_dir: str, *, partial: bool) -> tuple[list[str], str]:
+    """The options of the clone, and the name of the target in the log."""
     options = ["--quiet"]
     options += ["--filter=blob:none"] if partial else []
     options += ["--branch", checkout.branch] if checkout.branch else []
     options += ["--no-checkout"] if checkout.revision else []
-    shown = target.removeprefix(work_dir).lstrip(os.sep) or "."
-    await log.line(markers.command(["git", "clone", *options, "--", redact(checkout.url), shown]))
-    # `clone -c` also writes the setting into the new repository.
-    trouble = await _git(["clone", *options, *source.config, "--", source.url, target], work_dir, log)
-    if trouble is not None or not checkout.revision:
-        return trouble
-    await log.line(markers.command(["git", "-C", shown, "checkout", "--quiet", checkout.revision]))
-    return await _git(["-C", target, "checkout", "--quiet", checkout.revision, "--"], work_dir, log)
-
-
-async def _git(args: Sequence[str], cwd: str, log: JobLog) -> str | None:
-    """Runs git with its output in the log. Returns None, or the end of its error output."""
-    errors = _Tail(log.sink(STDERR))
-    argv = ["git", "-c", "protocol.ext.allow=never", "-c", "advice.detachedHead=false", *args]
-    try:
-        code = await run_process(argv, cwd=cwd, env=environment.for_git(), stdout=log.sink(STDOUT), stderr=errors)
-    except OSError as error:
-        return f"git cannot be run on this agent: {error.strerror or error}"
-    return None if code == 0 else errors.text() or f"git ended with {code}"
-
-
-class _Tail:
-    """Passes git's error output on to the log, without credentials, and keeps the end of it."""
-
-    def __init__(self, sink: LogSink) -> None:
-        self._sink = sink
-        self._kept = b""
-
-    async def feed(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-TAIL:]
-        await self._sink.feed(chunk)
-
-    async def finish(self) -> None:
-        await self._sink.finish()
-
-    def text(self) -> str:
-        """One line: git's complaints, joined."""
-        lines = self._kept.decode("utf-8", "replace").replace("\0", "").splitlines()
-        return "; ".join(line.strip() for line in lines if line.strip())
+    return options, target.removeprefix(work_dir).lstrip(os.sep) or "."
 
 
 def _split(url: str) -> SplitResult:

@@ -18,6 +18,7 @@ import tenacity
 import trio
 import trio_asyncio
 
+from gocdnext.agent.activity import Activity
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
 from gocdnext.agent.outbox import Outbox
@@ -49,8 +50,9 @@ class _Lease:
 class Client:
     """`run` until drained; `drain` ends it, from any other task or a signal."""
 
-    def __init__(self, settings: AgentSettings, engine: Engine) -> None:
+    def __init__(self, settings: AgentSettings, engine: Engine, activity: Activity | None = None) -> None:
         self._settings = settings
+        self._activity = activity or Activity()
         self._engine = engine
         self._outbox = Outbox()
         self._draining = trio.Event()
@@ -75,7 +77,16 @@ class Client:
         refused: RefusedError | None = None
         with self._scope:
             async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
-                self._work = Work(self._settings, self._engine, self._outbox, self._calls, nursery)
+                self._work = Work(
+                    self._settings,
+                    self._engine,
+                    self._outbox,
+                    self._calls,
+                    nursery,
+                    self._activity,
+                    accept_no_more=self._accept_no_more,
+                    drain=self._draining.set,
+                )
                 nursery.start_soon(self._fence)
                 nursery.start_soon(self._drain)
                 try:
@@ -125,6 +136,7 @@ class Client:
                     self._session = Session(
                         wire, self._outbox, self._work, registered.heartbeat_seconds, self._answered
                     )
+                    self._activity.session_began()
                     self._calls.use(wire)
                     _log.info("connected", server=f"{settings.host}:{settings.port}", agent=settings.name)
                     if not self._ready:
@@ -136,6 +148,7 @@ class Client:
         finally:
             self._calls.use(None)
             self._session = None
+            self._activity.session_ended()
             self._outbox.rewind()
             if self._lease is None:
                 self._let_go("the connection to the server is lost")
@@ -190,9 +203,8 @@ class Client:
         """Waits for the word, then ends the work in the order of 3.2."""
         await self._draining.wait()
         settings = self._settings
-        self._work.accepting = False
-        if self._session is not None:
-            self._session.say_draining()
+        if self._work.accepting:
+            self._accept_no_more()
         _log.info("draining", jobs=self._work.running, budget_seconds=settings.drain_budget)
         with trio.move_on_after(max(settings.drain_budget, 0.0)):
             await self._work.idle()
@@ -209,6 +221,12 @@ class Client:
         _log.warning("the server did not confirm in time that it stored everything")
         self._confirmed = False
         self._scope.cancel()
+
+    def _accept_no_more(self) -> None:
+        """The server hears it before anything else, so that it gives new jobs to others."""
+        self._work.accepting = False
+        if self._session is not None:
+            self._session.say_draining()
 
     def _is_over(self, lost: SessionLostError) -> bool:
         """Whether a loss is the end: this agent is draining, and nothing is left that another session could save."""

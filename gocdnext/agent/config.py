@@ -6,13 +6,17 @@ TABLE is what the documentation is made from. Nothing here reads the environment
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from gocdnext.agent.quantities import QuantityError, size
+from gocdnext.agent.workspace import Workspace
 from gocdnext.durations import go_duration
 
+GIB = 1024**3
 MAX_TAGS = 100
 MAX_CAPACITY = 1000
 
@@ -23,7 +27,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Variable:
-    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path`, `bool` or `duration`."""
+    """One row of the documentation: type is `host:port`, `text`, `list`, `int`, `path`, `bool`, `size` or `duration`."""
 
     name: str
     type: str
@@ -51,14 +55,39 @@ TABLE: tuple[Variable, ...] = (
         "GOCDNEXT_AGENT_ENGINE",
         "text",
         "shell",
-        "What runs the tasks: shell (processes on this machine), docker (containers of Docker or podman), "
-        "auto (containers for jobs with an image when an engine answers, else processes).",
+        "What runs the tasks: shell (processes on this machine), sandbox (processes that see no more of it than they "
+        "need, by bubblewrap), docker (containers of Docker or podman), auto (containers for jobs with an image, a "
+        "plugin or services when an engine answers; else the sandbox if bubblewrap works here; else processes).",
+    ),
+    Variable(
+        "GOCDNEXT_SANDBOX_NETWORK",
+        "bool",
+        "true",
+        "false: tasks in a sandbox have no network. The agent's own checkouts, caches and artifacts are not affected.",
+    ),
+    Variable(
+        "GOCDNEXT_SANDBOX_READ_ONLY_PATHS",
+        "list",
+        "",
+        "Comma list of more paths that tasks in a sandbox can read, e.g. of tools: /srv/toolchain.",
     ),
     Variable(
         "GOCDNEXT_WORKSPACE_ROOT",
         "path",
         "<tmp>/gocdnext-workspace",
         "Directory under which each job gets its own directory.",
+    ),
+    Variable(
+        "GOCDNEXT_WORKSPACE_MIN_FREE",
+        "size",
+        "1Gi",
+        "What must be free there when a job begins. With less, leftovers and mirrors are removed, then jobs refused.",
+    ),
+    Variable(
+        "GOCDNEXT_MIRROR_LIMIT",
+        "size",
+        "20Gi",
+        "How much of it the mirrors of repositories may take, with which a checkout fetches only what is new; 0: none.",
     ),
     Variable(
         "GOCDNEXT_DRAIN_BUDGET",
@@ -71,6 +100,12 @@ TABLE: tuple[Variable, ...] = (
         "duration",
         "45s",
         "How long a stopping agent waits for the server to store what it sent.",
+    ),
+    Variable(
+        "GOCDNEXT_METRICS_ADDR",
+        "host:port",
+        "",
+        "Where /healthz and /metrics (Prometheus) are served, e.g. :9464, which is 127.0.0.1:9464; empty: nowhere.",
     ),
     Variable(
         "GOCDNEXT_DOCKER_SOCKET",
@@ -86,6 +121,12 @@ TABLE: tuple[Variable, ...] = (
         "text",
         "missing",
         "When images are pulled: missing (when they are not here), always, or never.",
+    ),
+    Variable(
+        "GOCDNEXT_DOCKER_NETWORK",
+        "text",
+        "",
+        "Network of the containers of jobs without services: none, or the name of one; empty: the engine's own.",
     ),
     Variable(
         "GOCDNEXT_DOCKER_STRICT",
@@ -123,6 +164,19 @@ class AgentSettings:
     docker_default_image: str = ""
     docker_pull_policy: str = "missing"
     docker_strict: bool = False
+    docker_network: str = ""
+    metrics_addr: tuple[str, int] | None = None
+    once: bool = False
+    """End after one job; from the command line, not a variable."""
+    workspace_min_free: int = GIB
+    mirror_limit: int = 20 * GIB
+    sandbox_network: bool = True
+    sandbox_read_only_paths: tuple[str, ...] = ()
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where jobs get their directories."""
+        return Workspace(self.workspace_root, self.workspace_min_free, self.mirror_limit)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> AgentSettings:
@@ -140,8 +194,13 @@ class AgentSettings:
                 environ.get("GOCDNEXT_WORKSPACE_ROOT", "").strip()
                 or os.path.join(tempfile.gettempdir(), "gocdnext-workspace")
             ),
+            metrics_addr=_metrics_address(environ),
+            workspace_min_free=_size(environ, "GOCDNEXT_WORKSPACE_MIN_FREE", GIB),
+            mirror_limit=_size(environ, "GOCDNEXT_MIRROR_LIMIT", 20 * GIB),
             drain_budget=_duration(environ, "GOCDNEXT_DRAIN_BUDGET", 300.0),
             drain_flush_timeout=_flush_timeout(environ),
+            sandbox_network=_bool(environ, "GOCDNEXT_SANDBOX_NETWORK", default=True),
+            sandbox_read_only_paths=_paths(environ, "GOCDNEXT_SANDBOX_READ_ONLY_PATHS"),
             **container_settings(environ),
         )
 
@@ -153,6 +212,7 @@ class ContainerSettings(TypedDict):
     docker_default_image: str
     docker_pull_policy: str
     docker_strict: bool
+    docker_network: str
 
 
 def container_settings(environ: Mapping[str, str]) -> ContainerSettings:
@@ -172,8 +232,16 @@ def container_settings(environ: Mapping[str, str]) -> ContainerSettings:
         "docker_sockets": (socket,) if socket else DOCKER_SOCKETS,
         "docker_default_image": environ.get("GOCDNEXT_DOCKER_DEFAULT_IMAGE", "").strip(),
         "docker_pull_policy": policy,
+        "docker_network": _network(environ),
         "docker_strict": _bool(environ, "GOCDNEXT_DOCKER_STRICT"),
     }
+
+
+def _network(environ: Mapping[str, str]) -> str:
+    name = environ.get("GOCDNEXT_DOCKER_NETWORK", "").strip()
+    if name and (name in {"host", "private"} or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name)):
+        raise ConfigError(f"GOCDNEXT_DOCKER_NETWORK is {name!r}; write none, the name of a network, or nothing")
+    return name
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
@@ -184,10 +252,15 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _address(text: str) -> tuple[str, int]:
+def _metrics_address(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    text = environ.get("GOCDNEXT_METRICS_ADDR", "").strip()
+    return _address(text, "GOCDNEXT_METRICS_ADDR", "127.0.0.1:9464") if text else None
+
+
+def _address(text: str, name: str = "GOCDNEXT_SERVER_ADDR", example: str = "ci.example.org:8154") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
-        raise ConfigError(f"GOCDNEXT_SERVER_ADDR is {text!r}; write host:port, e.g. ci.example.org:8154")
+        raise ConfigError(f"{name} is {text!r}; write host:port, e.g. {example}")
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
@@ -214,9 +287,25 @@ def _duration(environ: Mapping[str, str], name: str, default: float) -> float:
     return float(seconds)
 
 
-def _bool(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name, "").strip().lower()
-    if text not in {"", "true", "false", "1", "0"}:
+def _size(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "").strip()
+    try:
+        return default if not text else 0 if text == "0" else size(text)
+    except QuantityError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _paths(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    paths = tuple(path.strip() for path in environ.get(name, "").split(",") if path.strip())
+    for path in paths:
+        if not os.path.isabs(path) or os.path.normpath(path) == "/" or "\0" in path:
+            raise ConfigError(f"{name}: {path!r} is not an absolute path below /; write for example /srv/toolchain")
+    return tuple(map(os.path.normpath, paths))
+
+
+def _bool(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    text = environ.get(name, "").strip().lower() or ("true" if default else "false")
+    if text not in {"true", "false", "1", "0"}:
         raise ConfigError(f"{name} is {text!r}; write true or false")
     return text in {"true", "1"}
 

@@ -15,8 +15,10 @@ from gocdnext.agent.disk import DiskFullError, DiskGuard, explain
 from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.joblog import STDERR, JobLog
+from gocdnext.agent.mirrors import Mirrors
 from gocdnext.agent.outbox import Channel, frame
-from gocdnext.agent.workspace import WorkspaceError, job_directory
+from gocdnext.agent.room import make_room
+from gocdnext.agent.workspace import Workspace, WorkspaceError, job_directory
 from gocdnext.durations import format_duration
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import AgentMessage, ArtifactRef, JobAssignment, JobResult
@@ -43,12 +45,14 @@ class Job:
     """`run` is the whole life of it; `cancel` ends it early, from any other task."""
 
     def __init__(
-        self, assignment: JobAssignment, engine: Engine, workspace_root: str, outbox: Channel, calls: Calls
+        self, assignment: JobAssignment, engine: Engine, workspace: Workspace, outbox: Channel, calls: Calls
     ) -> None:
         secrets = [*assignment.log_masks, *secrets_of(assignment.checkouts)]
         self._assignment = assignment
         self._engine = engine
-        self._root = workspace_root
+        self._workspace = workspace
+        self._root = workspace.root
+        self._mirrors = Mirrors(workspace.root, workspace.mirror_limit)
         self._outbox = outbox
         self._calls = calls
         self._log = JobLog(assignment.run_id, assignment.job_id, secrets, outbox, assignment.attempt)
@@ -58,6 +62,11 @@ class Job:
         self._phase = "waiting"
         self._began = 0.0
         self._task_index: int | None = None  # while tasks run
+
+    @property
+    def lines(self) -> int:
+        """Lines of its log so far."""
+        return self._log.lines
 
     def cancel(self, reason: str) -> None:
         """Kills what runs at once; there is no grace period. The first reason counts."""
@@ -91,6 +100,7 @@ class Job:
         self._phase = "workspace"
         await self._refuse()
         try:
+            await make_room(self._workspace)
             async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
                 DiskGuard(directory).check()
                 cwd = await self._checkouts(directory)
@@ -149,7 +159,8 @@ class Job:
         try:
             for number, checkout in enumerate(self._assignment.checkouts):
                 self._phase = f"checkout {number}"
-                await check_out(checkout, directory, f"{directory}.git-credentials-{number}", self._log)
+                credentials = f"{directory}.git-credentials-{number}"
+                await check_out(checkout, directory, credentials, self._log, self._mirrors)
             return script_directory(directory, self._assignment.checkouts)
         except CheckoutError as error:
             raise _FailedError(str(error)) from error

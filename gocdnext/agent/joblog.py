@@ -39,6 +39,11 @@ class JobLog:
         self._seq = 0
         self._run_id, self._job_id, self._attempt = run_id, job_id, attempt
 
+    @property
+    def lines(self) -> int:
+        """How many there are so far."""
+        return self._seq
+
     async def line(self, text: str, stream: str = STDOUT) -> None:
         """One line of the agent's own, masked; it may hold newlines (the echo of a script)."""
         await self.write(stream, [self.mask(text.replace("\0", ""))[:OWN_LINE]])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import math
 import os
 import signal
 import sys
+from functools import partial
 
 import structlog
 import trio
 
 import gocdnext
+from gocdnext.agent.activity import Activity
 from gocdnext.agent.client import Client
 from gocdnext.agent.config import AgentSettings, ConfigError
 from gocdnext.agent.engines import open_engine
@@ -18,13 +22,19 @@ from gocdnext.agent.wire import RefusedError
 from gocdnext.agent.workspace import WorkspaceError, open_root, remove_leftovers
 
 _PR_SET_DUMPABLE = 4
-EXIT_DONE, EXIT_FAILED, EXIT_KILLED = 0, 1, 130
+EXIT_DONE, EXIT_FAILED, EXIT_NO_JOB, EXIT_KILLED = 0, 1, 3, 130
 
 _log = structlog.get_logger("gocdnext.agent")
 
 
-async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
+async def run(
+    settings: AgentSettings,
+    *,
+    wait: float = math.inf,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> int:
     """Serves until a signal ends it; returns the exit code. Ready when the first session with the server stands.
+    `wait` is how many seconds an agent for one job waits for it.
 
     The first SIGTERM or SIGINT drains, the second kills the jobs and returns 130. Raises ConfigError, WorkspaceError or
     RefusedError when the agent cannot work as it is configured.
@@ -35,9 +45,10 @@ async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = t
     if removed:
         _log.info("directories of jobs without an agent removed", jobs=removed)
     await engine.start()
-    client = Client(settings, engine)
+    activity = Activity()
+    client = Client(settings, engine, activity)
     code = EXIT_DONE
-    refused: RefusedError | None = None
+    refused: RefusedError | ConfigError | None = None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -49,10 +60,22 @@ async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = t
                 code = EXIT_KILLED
                 nursery.cancel_scope.cancel()
 
+            async def give_up_waiting() -> None:
+                with trio.move_on_after(wait):
+                    await activity.first_taken.wait()
+                    return
+                client.drain()
+
             nursery.start_soon(obey)
+            if settings.once:
+                nursery.start_soon(give_up_waiting)
             try:
+                if settings.metrics_addr is not None:
+                    await _start_metrics(nursery, settings.metrics_addr, activity)
                 code = EXIT_DONE if await client.run(task_status=task_status) else EXIT_FAILED
-            except RefusedError as error:
+                if settings.once and code == EXIT_DONE:
+                    code = _of_one_job(activity)
+            except (RefusedError, ConfigError) as error:
                 refused = error  # raised below: the nursery would wrap it
             nursery.cancel_scope.cancel()
     if refused is not None:
@@ -60,14 +83,37 @@ async def run(settings: AgentSettings, *, task_status: trio.TaskStatus[None] = t
     return code
 
 
-def main() -> int:
-    """The `gocdnext agent` command: reads the environment and serves. Returns the exit code."""
+def _of_one_job(activity: Activity) -> int:
+    """The exit code of an agent for one job: a job that was stopped without a result has failed here."""
+    if not activity.taken:
+        return EXIT_NO_JOB
+    return EXIT_DONE if activity.succeeded else EXIT_FAILED
+
+
+async def _start_metrics(nursery: trio.Nursery, address: tuple[str, int], activity: Activity) -> None:
+    """Imported only where it is wanted: it costs memory."""
+    from gocdnext.agent.metrics import serve
+
+    try:
+        port = await nursery.start(serve, address, activity)
+    except OSError as error:
+        raise ConfigError(
+            f"GOCDNEXT_METRICS_ADDR: cannot listen at {address[0]}:{address[1]}: {error.strerror or error}"
+        ) from error
+    _log.info("metrics", address=f"{address[0]}:{port}")
+
+
+def main(*, once: bool = False, wait: float = math.inf) -> int:
+    """The `gocdnext agent` command: reads the environment and serves. Returns the exit code. `once`: one job, for which
+    it waits `wait` seconds, and then 0 when it succeeded, 1 when it failed, 3 when none came."""
     _configure_logging()
     _hide_from_jobs()
     try:
         settings = AgentSettings.from_env(os.environ)
+        if once:
+            settings = dataclasses.replace(settings, once=True, capacity=1)
         _log.info("agent starts", version=gocdnext.__version__, agent=settings.name, capacity=settings.capacity)
-        return trio.run(run, settings)
+        return trio.run(partial(run, settings, wait=wait))
     except (ConfigError, WorkspaceError, RefusedError) as error:
         print(f"gocdnext agent: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -40,13 +40,24 @@ class Sink(Protocol):
     async def finish(self) -> None: ...
 
 
-async def run_process(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdout: Sink, stderr: Sink) -> int:
-    """Runs `argv` with stdin closed and returns its exit code: negative for a signal (protocol-agent 3.7).
+async def run_process(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    env: Mapping[str, str],
+    stdout: Sink,
+    stderr: Sink,
+    stdin: int = subprocess.DEVNULL,
+    pass_fds: Collection[int] = (),
+) -> int:
+    """Runs `argv` and returns its exit code: negative for a signal (protocol-agent 3.7).
 
-    Raises OSError or ValueError when it cannot be started. Cancelled: kills the process group with SIGKILL at once.
+    `stdin` is the descriptor of a file that it reads, /dev/null unless said otherwise; `pass_fds` are descriptors that
+    it inherits under their numbers. Raises OSError or ValueError when it cannot be started. Cancelled: kills the process
+    group with SIGKILL at once.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
-    process = _start(argv, cwd, env)
+    process = _start(argv, cwd, env, stdin, pass_fds)
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:  # e.g. too many open files
@@ -68,7 +79,9 @@ async def run_process(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], 
         await _end(process, pidfd)
 
 
-def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], cwd: str, env: Mapping[str, str], stdin: int, pass_fds: Collection[int]
+) -> subprocess.Popen[bytes]:
     """Starts the command from this very thread: the kernel sends the death signal when the thread that forked ends,
     so a worker thread (trio.open_process) would kill the job when it idles away."""
     parent = os.getpid()
@@ -82,12 +95,13 @@ def _start(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> subprocess.
         list(argv),
         cwd=cwd,
         env=dict(env),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
         preexec_fn=die_with_agent,
+        pass_fds=tuple(pass_fds),
     )
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
@@ -117,16 +131,27 @@ async def _end(process: subprocess.Popen[bytes], pidfd: int) -> None:
         pipe.close()
     with trio.CancelScope(shield=True, deadline=trio.current_time() + VANISH):
         # Nothing tells when a process that is not a child is gone.
-        while _group_lives(process.pid):  # noqa: ASYNC110
+        while group_lives(process.pid):  # noqa: ASYNC110
             await trio.sleep(0.005)
 
 
-def _group_lives(group: int) -> bool:
+def group_lives(group: int) -> bool:
+    """Whether a process of a group runs. The dead that nobody has buried yet do nothing any more: who was left to a
+    slow init, or to one that does not do it at all, holds nobody up."""
     try:
         os.killpg(group, 0)
     except OSError:
         return False
-    return True
+    return any(_runs_in(group, name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _runs_in(group: int, process: str) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+    except OSError:  # it is gone
+        return False
+    return int(its_group) == group and state not in {b"Z", b"X"}
 
 
 class _Ending:

@@ -6,18 +6,19 @@ is stopped, and nothing of it goes out any more. It knows no wire and no server.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
 import trio
 
+from gocdnext.agent.activity import Activity
 from gocdnext.agent.calls import Calls
 from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import Engine
 from gocdnext.agent.job import Job
 from gocdnext.agent.outbox import Channel, Outbox, frame
-from gocdnext.proto.agent_pb2 import AgentMessage, Attempt, CancelJob, JobAssignment
+from gocdnext.proto.agent_pb2 import AgentMessage, Attempt, CancelJob, JobAssignment, JobResult
 
 WAITING_JOBS = 64
 """Assignments beyond the capacity that are held; a server that keeps to the capacity never sends one."""
@@ -42,13 +43,26 @@ class Work:
     """Takes assignments and cancels; the jobs run in `nursery`."""
 
     def __init__(
-        self, settings: AgentSettings, engine: Engine, outbox: Outbox, calls: Calls, nursery: trio.Nursery
+        self,
+        settings: AgentSettings,
+        engine: Engine,
+        outbox: Outbox,
+        calls: Calls,
+        nursery: trio.Nursery,
+        activity: Activity,
+        *,
+        accept_no_more: Callable[[], None],
+        drain: Callable[[], None],
     ) -> None:
+        """The last two are for an agent of one job: called when that is taken, and when it has ended."""
         self._settings = settings
         self._engine = engine
         self._outbox = outbox
         self._calls = calls
         self._nursery = nursery
+        self._activity = activity
+        self._accept_no_more = accept_no_more
+        self._drain = drain
         self._slots = trio.CapacityLimiter(settings.capacity)
         self._held: dict[str, _Held] = {}
         self._running: set[_Held] = set()
@@ -118,29 +132,36 @@ class Work:
 
     def _start(self, assignment: JobAssignment) -> None:
         channel = self._outbox.channel()
-        job = Job(assignment, self._engine, self._settings.workspace_root, channel, self._calls)
+        job = Job(assignment, self._engine, self._settings.workspace, channel, self._calls)
         held = _Held(assignment.run_id, assignment.job_id, assignment.attempt, job, channel)
         self._held[held.job_id] = held
         if not self._running:
             self._idle = trio.Event()
         self._running.add(held)
+        self._activity.job_taken(job)
+        if self._settings.once:
+            self._accept_no_more()
         self._nursery.start_soon(self._run, held, assignment.name)
 
     async def _run(self, held: _Held, name: str) -> None:
         log = _log.bind(run_id=held.run_id, job_id=held.job_id)
-        sent = False
+        sent: JobResult | None = None
+        ours = False
         try:
             log.info("job taken", name=name, attempt=held.attempt)
             result = await held.job.run(self._slots)
             log.info("job ended", exit_code=result.exit_code, error=result.error)
             await held.channel.room()
             if self._results_count:
-                sent = True
+                sent, ours = result, self._held.get(held.job_id) is held
                 held.channel.put(frame(AgentMessage(result=result)), then=lambda: self._forget(held))
         finally:
-            if not sent and self._results_count:
+            if sent is None and self._results_count:
                 self._forget(held)
             self._running.discard(held)
+            self._activity.job_ended(held.job, sent if ours else None)
+            if self._settings.once:
+                self._drain()
             if not self._running:
                 self._idle.set()
 

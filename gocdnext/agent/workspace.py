@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -16,7 +17,19 @@ import trio
 REMOVAL = 60.0
 """Seconds that the removal of a job's directory may hold up the end of the job; the thread goes on in any case."""
 
+MIRRORS = ".mirrors"
+"""Where mirrors.py keeps its own below the work root: a name that no run can have."""
+
 _UNSAFE = str.maketrans("/\\.\0", "____")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The work root and its bounds, in bytes: what must be free before a job begins, what mirrors may take in all."""
+
+    root: str
+    min_free: int = 0
+    mirror_limit: int = 0
 
 
 class WorkspaceError(Exception):
@@ -52,9 +65,9 @@ def remove_leftovers(root: str) -> int:
     """Removes directories of jobs whose agent is gone, and returns how many. Those of living agents are locked."""
     removed = 0
     for run in os.scandir(root):
-        if run.is_dir(follow_symlinks=False):
+        if run.is_dir(follow_symlinks=False) and "." not in run.name:
             for job in list(os.scandir(run.path)):
-                if job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
+                if "." not in job.name and job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
                     _remove(job.path, lock)
                     removed += 1
     return removed
@@ -101,12 +114,15 @@ def _lock(path: str) -> int | None:
 
 
 def _remove(path: str, lock: int) -> None:
+    """What is beside the directory first: as long as that is there, an agent that starts finds what is left."""
     run_dir, beside = os.path.dirname(path), os.path.basename(path) + "."  # a dot in an id becomes `_`
     with contextlib.suppress(OSError):  # what cannot be removed now is tried again when an agent starts
-        remove_tree(path)
+        kept = f"{beside}lock"
         for name in os.listdir(run_dir):
-            if name.startswith(beside):
-                os.unlink(os.path.join(run_dir, name))
+            if name.startswith(beside) and name != kept:
+                remove_tree(os.path.join(run_dir, name))
+        remove_tree(path)
+        os.unlink(os.path.join(run_dir, kept))
     with contextlib.suppress(OSError):  # another job of the run is still there
         os.rmdir(run_dir)
     os.close(lock)

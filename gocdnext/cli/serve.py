@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
+
+from gocdnext.durations import go_duration
 
 
 @click.command()
@@ -27,8 +30,19 @@ def serve(state_dir: Path | None, local_agent: bool) -> None:
 
 
 @click.command()
-def agent() -> None:
+@click.option(
+    "--once", is_flag=True, help="Take one job and end. Exit code 0: it succeeded, 1: it failed, 3: none came."
+)
+@click.option(
+    "--wait", metavar="DURATION", help="With --once: how long to wait for a job, e.g. 10m. Default: for ever."
+)
+def agent(once: bool, wait: str | None) -> None:
     """Run an agent until SIGTERM or Ctrl-C, configured by GOCDNEXT_* variables."""
     from gocdnext.agent.main import main
 
-    raise SystemExit(main())
+    seconds = go_duration(wait) if wait is not None else math.inf
+    if seconds is None or seconds < 0:
+        raise click.UsageError(f"--wait: {wait!r} is not a duration; write for example 30s, 5m or 1h30m")
+    if wait is not None and not once:
+        raise click.UsageError("--wait says how long --once waits; give both")
+    raise SystemExit(main(once=once, wait=float(seconds)))

@@ -30,7 +30,8 @@ async def open_engine(name: EngineName, environ: Mapping[str, str]) -> Engine:
     if name == "container":
         containers["docker_strict"] = True
     kind = "docker" if name == "container" else "auto"
-    engine = ChosenEngine(AgentSettings(host="", port=0, name=_owner(), token="", engine=kind, **containers))
+    settings = AgentSettings(host="", port=0, name=_owner(), token="", engine=kind, **containers)
+    engine = ChosenEngine(settings, may_sandbox=False)  # the user's own directory, with the user's own tools
     await engine.start()
     container = await engine.container()
     if container is not None:

@@ -132,6 +132,14 @@ def podman_service() -> Iterator[Podman]:
         if os.environ.get("CI"):
             pytest.fail(f"container tests: {reason}")
         pytest.skip(reason)
+    with own_engine(docker=docker) as podman:
+        yield podman
+        _empty(podman)
+
+
+@contextlib.contextmanager
+def own_engine(*, docker: bool = False) -> Iterator[Podman]:
+    """An engine with the images of the tests; all of it goes with the block."""
     # Not under pytest's own folder: names of sockets are limited to about 100 bytes.
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     env = {
@@ -150,7 +158,6 @@ def podman_service() -> Iterator[Podman]:
             with serving(podman):
                 _build_images(podman)
                 yield podman
-                _empty(podman)
     finally:
         _remove(folder)
 

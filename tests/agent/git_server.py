@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -48,6 +48,8 @@ def make_repository(path: Path) -> dict[str, str]:
 class _Backend(BaseHTTPRequestHandler):
     root = ""
     protocol_v2 = True
+    sent = 0
+    """Bytes of all answers."""
 
     def do_GET(self) -> None:
         self._serve()
@@ -90,18 +92,26 @@ class _Backend(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        type(self).sent += len(content)
         self.wfile.write(content)
 
 
 @contextlib.contextmanager
 def http_git_server(root: Path, *, protocol_v2: bool = True) -> Iterator[str]:
     """Serves the repositories below `root`; yields `127.0.0.1:port`."""
+    with counting_git_server(root, protocol_v2=protocol_v2) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def counting_git_server(root: Path, *, protocol_v2: bool = True) -> Iterator[tuple[str, Callable[[], int]]]:
+    """The same; also yields what tells the bytes that it has sent so far."""
     handler = type("Backend", (_Backend,), {"root": str(root), "protocol_v2": protocol_v2})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{server.server_port}", lambda: handler.sent
     finally:
         server.shutdown()
         thread.join()

@@ -341,7 +341,9 @@ async def rig(
     async with scripted_server(keep_logs=keep_logs) as server, trio.open_nursery() as nursery:
         server.lease_seconds, server.heartbeat_seconds = lease_seconds, heartbeat_seconds
         settings = settings_for(server, root, **changes)
-        it = Rig(server, Client(settings, open_engine(settings)), root)
+        engine = open_engine(settings)
+        await engine.start()
+        it = Rig(server, Client(settings, engine), root)
 
         async def serve(*, task_status: trio.TaskStatus[None]) -> None:
             it.confirmed = await it.client.run(task_status=task_status)

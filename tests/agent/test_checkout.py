@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from gocdnext.agent.checkout import redact, secrets_of
+from gocdnext.agent.checkout import secrets_of
+from gocdnext.agent.git import redact
 from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import MaterialCheckout
 from tests.agent.git_server import PASSWORD, USER, git, http_git_server, make_repository
@@ -137,7 +139,7 @@ async def test_a_password_in_the_url_works_and_is_seen_nowhere(tmp_path: Path) -
             assert stream.printed()[-1] == "first"
             assert f"--filter=blob:none --branch main -- http://***@{address}/repo" in stream.texts()[0]
             assert not any(PASSWORD in text or USER in text for text in stream.texts())
-            assert list((tmp_path / "work").iterdir()) == []
+            assert os.listdir(tmp_path / "work") == [".mirrors"]
 
 
 async def test_a_wrong_password_fails_at_once_without_showing_it(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ async def test_cancel_during_a_checkout(tmp_path: Path) -> None:
             stream.cancel("job-1", "")
             result = await stream.result()
             assert (result.status, result.exit_code, result.error) == (FAILED, -1, "checkout 0: canceled")
-            assert list((tmp_path / "work").iterdir()) == []
+            assert os.listdir(tmp_path / "work") == [".mirrors"]
 
 
 def test_redact_and_secrets() -> None:

@@ -6,6 +6,9 @@ import base64
 import contextlib
 import dataclasses
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -25,7 +28,15 @@ from gocdnext.proto import agent_pb2
 from gocdnext.proto.agent_pb2 import JobAssignment, PluginSpec, ResourceRequirements, ServiceSpec, TaskSpec
 from tests.agent.containers import HEALTHY_IMAGE, IMAGE, PLUGIN_IMAGE, SERVICE_IMAGE, Docker, Podman, serving
 from tests.agent.registry import PASSWORD, USER
-from tests.agent.scripted_server import Rig, ScriptedServer, rig, script_job, settings_for
+from tests.agent.scripted_server import (
+    PATIENCE,
+    Rig,
+    ScriptedServer,
+    rig,
+    script_job,
+    scripted_server,
+    settings_for,
+)
 
 FAILED, SUCCESS = agent_pb2.RUN_STATUS_FAILED, agent_pb2.RUN_STATUS_SUCCESS
 SERVE = "while :; do echo hello | nc -l -p 8080; done"
@@ -286,6 +297,95 @@ async def test_an_engine_that_dies_fails_the_job_and_the_next_start_cleans_up(po
     assert podman.containers() == []
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_engine_that_is_stopped_fails_its_job_and_the_agent_goes_on(
+    podman: Podman, tmp_path: Path, how: signal.Signals
+) -> None:
+    second = dataclasses.replace(podman, socket_name="second.sock")
+    if isinstance(podman, Docker):
+        pytest.skip("there is one daemon only")
+    with contextlib.ExitStack() as first:
+        service = first.enter_context(serving(second))
+        async with docker_rig(second, tmp_path) as it:
+            stream = await it.server.stream()
+            stream.assign(container_job("echo ready; exec sleep 1000"))
+            await stream.until_line("ready")
+            service.send_signal(how)
+            result = await stream.result()
+            assert (result.status, result.exit_code) == (FAILED, -1)
+            assert result.error.startswith(f"task 0: the container engine at {second.socket} does not answer")
+            first.close()
+            result = await it.run(container_job("echo ran", "job-2"))
+            assert f"the container engine at {second.socket} does not answer" in result.error
+            with serving(second):
+                assert (await it.run(container_job("echo ran", "job-3"))).status == SUCCESS
+            assert len(it.server.streams) == 1
+    podman.remove(*podman.containers())
+
+
+async def test_what_a_killed_agent_left_is_removed_when_it_starts_again(podman: Podman, tmp_path: Path) -> None:
+    async with scripted_server() as server:
+        env = {
+            **os.environ,
+            "GOCDNEXT_SERVER_ADDR": f"127.0.0.1:{server.port}",
+            "GOCDNEXT_AGENT_NAME": "agent-1",
+            "GOCDNEXT_AGENT_TOKEN": "token",
+            "GOCDNEXT_AGENT_ENGINE": "docker",
+            "GOCDNEXT_DOCKER_SOCKET": podman.socket,
+            "GOCDNEXT_WORKSPACE_ROOT": str(tmp_path),
+        }
+        code = "import sys; from gocdnext.agent.main import main; sys.exit(main())"
+        agent = _process(code, env)
+        try:
+            stream = await server.stream()
+            service = ServiceSpec(name="web", image=SERVICE_IMAGE, command=["sh", "-c", SERVE])
+            stream.assign(container_job("echo ready; exec sleep 1000", services=[service]))
+            await stream.until_line("ready")
+        finally:
+            agent.kill()
+            agent.wait(PATIENCE)
+        assert (len(podman.containers()), len(podman.networks())) == (2, 1)
+        again = _process(code, env)
+        try:
+            await server.stream(1)
+            assert (podman.containers(), podman.networks()) == ([], [])
+            assert list(tmp_path.iterdir()) == []
+        finally:
+            again.kill()  # it could not end in peace: its server is in this very thread
+            again.wait(PATIENCE)
+
+
+def _process(code: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=env, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
+    )
+
+
+async def test_limits_and_an_init_are_asked_for(podman: Podman, tmp_path: Path) -> None:
+    """A daemon's own limits fail where it may not raise them, and without an init a stop takes ten seconds."""
+    async with docker_rig(podman, tmp_path) as it:
+        stream = await it.server.stream()
+        stream.assign(container_job("ulimit -n; echo ready; exec sleep 1000"))
+        await stream.until_line("ready")
+        (name,) = podman.containers()
+        (found,) = json.loads(podman.run("inspect", name))
+        most = min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        assert stream.printed() == [str(most), "ready"]
+        assert "RLIMIT_NPROC" in json.dumps(found["HostConfig"]["Ulimits"])
+        assert found["HostConfig"]["Init"]
+        stream.cancel("job-1")
+        await stream.result()
+
+
+async def test_containers_without_a_network(podman: Podman, tmp_path: Path) -> None:
+    async with docker_rig(podman, tmp_path, docker_network="none") as it:
+        assert (await it.run(container_job("ls /sys/class/net"))).status == SUCCESS
+        assert it.server.streams[0].printed() == ["lo"]
+        service = ServiceSpec(name="web", image=SERVICE_IMAGE, command=["sh", "-c", SERVE])
+        result = await it.run(container_job("nc web 8080 < /dev/null", "job-2", services=[service]))
+        assert result.status == SUCCESS, "services bring their own"
+
+
 async def test_files_of_tasks_are_given_to_the_user_of_the_agent(podman: Podman, tmp_path: Path) -> None:
     engine = ContainerEngine(DockerApi(podman.socket), "agent-1", user=(12345, 12346))
     assignment = JobAssignment(run_id="run-1", job_id="job-1", image=IMAGE)
@@ -368,7 +468,7 @@ async def test_auto_without_a_daemon_runs_on_the_host(tmp_path: Path) -> None:
             f"── the image {IMAGE} is not used: no container engine answers, tasks run on this machine"
         ]
         result = await it.run(container_job(":", "job-2", services=[ServiceSpec(name="db", image=IMAGE)]))
-        assert result.error.startswith("services: the shell engine cannot")
+        assert "engine cannot start services (db)" in result.error
 
 
 async def test_docker_without_a_daemon_does_not_start(tmp_path: Path) -> None:

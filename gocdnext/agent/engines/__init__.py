@@ -73,4 +73,8 @@ def open_engine(settings: AgentSettings) -> Engine:
         from gocdnext.agent.engines.chosen import ChosenEngine
 
         return ChosenEngine(settings)
-    raise ConfigError(f"GOCDNEXT_AGENT_ENGINE is {settings.engine!r}; write shell, docker or auto")
+    if settings.engine == "sandbox":
+        from gocdnext.agent.engines.sandbox import open_sandbox
+
+        return open_sandbox(settings)
+    raise ConfigError(f"GOCDNEXT_AGENT_ENGINE is {settings.engine!r}; write shell, sandbox, docker or auto")

@@ -1,7 +1,7 @@
 """The engines named `docker` and `auto`: containers or processes, decided for each job (protocol-agent 3.1, 3.7).
 
-`docker` needs a daemon; `auto` does without when none answers. Nothing of the container engine is imported before
-the socket of a daemon is there.
+`docker` needs a daemon; `auto` does without when none answers. Processes are those of the host engine, under `auto` in
+a sandbox where one can be made. Nothing of the container engine is imported before the socket of a daemon is there.
 """
 
 from __future__ import annotations
@@ -11,25 +11,33 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from gocdnext.agent import markers
 from gocdnext.agent.config import AgentSettings, ConfigError
 from gocdnext.agent.engines import EngineError, TaskLog, Tasks
 from gocdnext.agent.engines.host import HostEngine
+from gocdnext.agent.engines.sandbox import open_sandbox
 from gocdnext.agent.joblog import STDERR
 from gocdnext.proto.agent_pb2 import JobAssignment
 
 if TYPE_CHECKING:
     from gocdnext.agent.engines.container import ContainerEngine
 
+_log = structlog.get_logger("gocdnext.agent")
+
 
 class ChosenEngine:
-    """Containers for jobs with an image (their own or the default one), a plugin or services; else processes."""
+    """Containers for jobs with an image (their own or the default one), a plugin or services; else processes.
 
-    def __init__(self, settings: AgentSettings) -> None:
+    `may_sandbox` is whether `auto` puts those into a sandbox; decided once, at start.
+    """
+
+    def __init__(self, settings: AgentSettings, *, may_sandbox: bool = True) -> None:
         self.name = settings.engine
         self._settings = settings
+        self._may_sandbox = may_sandbox and self.name == "auto"
         self._host = HostEngine(docker_sockets=settings.docker_sockets)
         self._container: ContainerEngine | None = None
         self._opening = trio.Lock()
@@ -38,6 +46,13 @@ class ChosenEngine:
         """See Engine. Without a daemon, `docker` cannot work."""
         if await self.container() is None and self.name == "docker":
             raise ConfigError(self._no_daemon())
+        if self._may_sandbox:
+            sandbox = open_sandbox(self._settings)
+            trouble = await sandbox.trouble()
+            if trouble is None:
+                self._host = sandbox
+            else:
+                _log.info("no sandbox: jobs without a container run as processes of this machine", why=trouble)
 
     async def container(self) -> ContainerEngine | None:
         """The container engine; None as long as no daemon answers. Its leftovers are removed when it first does."""
@@ -47,9 +62,7 @@ class ChosenEngine:
                 if self._container is None and _there(socket):
                     from gocdnext.agent.engines.container import connect
 
-                    self._container = await connect(
-                        socket, settings.name, settings.docker_default_image, settings.docker_pull_policy
-                    )
+                    self._container = await connect(socket, settings)
                     if self._container is not None:
                         await self._container.start()
             return self._container

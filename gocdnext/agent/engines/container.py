@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from gocdnext.agent.config import AgentSettings
 from gocdnext.agent.engines import EngineError, TaskLog
 from gocdnext.agent.engines.docker_api import STDERR_FRAME, Demultiplexer, DockerApi, DockerError
 from gocdnext.agent.engines.docker_images import have
 from gocdnext.agent.engines.docker_services import CLEAN_UP, Scope, clear, run_services
-from gocdnext.agent.engines.host import TOO_LARGE, check
-from gocdnext.agent.engines.quantities import QuantityError, cores, size
+from gocdnext.agent.engines.host import check
 from gocdnext.agent.joblog import STDERR, STDOUT
+from gocdnext.agent.quantities import QuantityError, cores, size
 from gocdnext.pipeline.substitution import plugin_env
 from gocdnext.proto.agent_pb2 import JobAssignment, PluginSpec, ResourceRequirements
 
@@ -28,8 +29,6 @@ WORKSPACE = "/workspace"
 SOCKET_INSIDE = "/var/run/docker.sock"
 OWNER, RUN, JOB = "gocdnext.agent", "gocdnext.run", "gocdnext.job"
 """Labels of everything that is made here."""
-MAX_ARGUMENT = 128 * 1024
-"""Bytes of one argument or variable that Linux takes."""
 OPEN_FILES = 16384
 PROCESSES = 32768
 """At most: podman lowers its own limit to this, and may not be able to raise it again."""
@@ -54,6 +53,7 @@ class ContainerEngine:
         *,
         default_image: str = "",
         pull_policy: str = "missing",
+        network: str = "",
         rootless: bool = False,
         user: tuple[int, int] | None = None,
     ) -> None:
@@ -62,6 +62,7 @@ class ContainerEngine:
         self._owner = owner
         self._default_image = default_image
         self._pull_policy = pull_policy
+        self._network = network
         self._rootless = rootless
 
     async def start(self) -> None:
@@ -100,7 +101,7 @@ class ContainerEngine:
         place = Place(
             image=self.image(assignment),
             cwd=cwd,
-            network=network,
+            network=network or self._network,
             docker=assignment.docker,
             limits=_limits(assignment.resources),
             user=self._user,
@@ -152,9 +153,7 @@ class ContainerTasks:
     async def run_script(self, script: str, env: Mapping[str, str]) -> int:
         """See Tasks. `set -e` comes with the script."""
         command = {"Entrypoint": ["sh"], "Cmd": ["-c", "--", _TRUST + script]}
-        check(script, env)
-        if len((_TRUST + script).encode(errors="replace")) >= MAX_ARGUMENT:
-            raise EngineError(TOO_LARGE)
+        check(_TRUST + script, env)
         return await self._run(self._place.image, command, env)
 
     async def run_plugin(self, plugin: PluginSpec, env: Mapping[str, str]) -> int:
@@ -190,8 +189,6 @@ class ContainerTasks:
             await self._clean_up(name)
 
     async def _run(self, image: str, command: Mapping[str, object], env: Mapping[str, str]) -> int:
-        if any(len(f"{name}={value}".encode(errors="replace")) >= MAX_ARGUMENT for name, value in env.items()):
-            raise EngineError(TOO_LARGE)
         name = f"{self._scope.prefix}_task_{self._count}"
         self._count += 1
         try:
@@ -280,7 +277,7 @@ def _has_foreign(path: str, uid: int) -> bool:
     return False
 
 
-async def connect(socket: str, owner: str, default_image: str, pull_policy: str) -> ContainerEngine | None:
+async def connect(socket: str, settings: AgentSettings) -> ContainerEngine | None:
     """The engine on the daemon behind a socket; None when no daemon answers there."""
     api = DockerApi(socket)
     if not await api.ping():
@@ -290,7 +287,14 @@ async def connect(socket: str, owner: str, default_image: str, pull_policy: str)
     except DockerError:
         return None
     rootless = any("rootless" in str(option) for option in options)
-    return ContainerEngine(api, owner, default_image=default_image, pull_policy=pull_policy, rootless=rootless)
+    return ContainerEngine(
+        api,
+        settings.name,
+        default_image=settings.docker_default_image,
+        pull_policy=settings.docker_pull_policy,
+        network=settings.docker_network,
+        rootless=rootless,
+    )
 
 
 def prefix(job_id: str) -> str:

@@ -1,4 +1,7 @@
-"""The host engine, named `shell` to users: tasks are `sh` processes on this machine (protocol-agent 3.7)."""
+"""The host engine, named `shell` to users: tasks are `sh` processes on this machine (protocol-agent 3.7).
+
+The sandbox engine is built on it: it differs in what stands before `sh`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ TOO_LARGE = (
 )
 
 
+MAX_ARGUMENT = 128 * 1024
+"""Bytes of one argument or variable that Linux takes."""
+
+
 class HostEngine:
     """Own process group per task, a clean environment, stdin from /dev/null, SIGKILL to the group on cancel."""
 
@@ -34,7 +41,7 @@ class HostEngine:
     async def refusal(self, assignment: JobAssignment) -> str | None:
         """Services need containers; `docker: true` needs a daemon on this machine."""
         if assignment.services:
-            return _no_services(assignment.services)
+            return self._no_services(assignment.services)
         if assignment.docker and not any(map(os.path.exists, self._docker_sockets)):
             missing = " or ".join(self._docker_sockets)
             return f"docker: the job asks for docker, but there is no {missing} on this agent"
@@ -44,12 +51,19 @@ class HostEngine:
     async def services(self, assignment: JobAssignment, log: TaskLog) -> AsyncIterator[str]:
         """See Engine: there are none here."""
         if assignment.services:
-            raise EngineError(_no_services(assignment.services).removeprefix("services: "))
+            raise EngineError(self._no_services(assignment.services).removeprefix("services: "))
         yield ""
 
     def tasks(self, assignment: JobAssignment, cwd: str, log: TaskLog, network: str) -> HostTasks:
         """See Engine."""
         return HostTasks(cwd, log)
+
+    def _no_services(self, specs: Iterable[ServiceSpec]) -> str:
+        names = ", ".join(service.name for service in specs)
+        return (
+            f"services: the {self.name} engine cannot start services ({names}); "
+            "run this job on an agent with a container engine"
+        )
 
 
 class HostTasks:
@@ -99,13 +113,6 @@ class HostTasks:
         )
 
 
-def _no_services(specs: Iterable[ServiceSpec]) -> str:
-    names = ", ".join(service.name for service in specs)
-    return (
-        f"services: the shell engine cannot start services ({names}); run this job on an agent with a container engine"
-    )
-
-
 def check(script: str, env: Mapping[str, str]) -> None:
     """EngineError for what no system can run."""
     if "\0" in script:
@@ -113,6 +120,10 @@ def check(script: str, env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise EngineError(f"the variable {name!r} cannot be set: an empty name, '=' in it, or a NUL byte")
+        if len(f"{name}={value}".encode(errors="replace")) >= MAX_ARGUMENT:
+            raise EngineError(TOO_LARGE)
+    if len(script.encode(errors="replace")) >= MAX_ARGUMENT:
+        raise EngineError(TOO_LARGE)
 
 
 def _explain(error: OSError, program: str) -> str:
