@@ -92,6 +92,7 @@ async def signed_in(user_id: UUID, status: int = 200) -> Response:
     agent, before = request.headers.get("User-Agent", ""), request.cookies.get(tokens.COOKIE)
     cookie, ends, account = await sessions.open_session(services().identity, user_id, agent, before)
     response = answer(wire.UserAnswer(user=people.user(account)), status)
+    response.headers["Cache-Control"] = "no-store"
     authorise.set_cookie(response, cookie, ends)
     return response
 

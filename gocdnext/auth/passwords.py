@@ -6,6 +6,7 @@ whoever comes on top is told to come again. No password and no hash ever leaves 
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,7 +28,11 @@ SALT_BYTES, HASH_BYTES = 16, 32
 AT_ONCE = 2
 WAITING = 64
 """Checks that may wait for one of the AT_ONCE threads: some seconds of work."""
-_OURS = b"$argon2id$"
+MOST_MEMORY_KIB, MOST_PASSES, MOST_LANES = 256 * 1024, 16, 16
+"""What a hash that somebody else wrote may ask of a check; one that asks for more fits no password."""
+_ARGON2ID = re.compile(
+    rb"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
+)
 _CURRENT = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$".encode()
 
 
@@ -54,11 +59,15 @@ def hash_now(password: str) -> bytes:
 
 def verify_now(password: str, stored: bytes) -> bool:
     """Whether the password is the one behind the hash; a hash that cannot be read is nobody's."""
-    if not stored.startswith(_OURS):
+    match = _ARGON2ID.fullmatch(stored)
+    if match is None:
         return oldhash.verify(_bytes(password), stored)
+    memory, passes, lanes = map(int, match.groups())
+    if memory > MOST_MEMORY_KIB or passes > MOST_PASSES or lanes > MOST_LANES:
+        return False
     try:
         Argon2id.verify_phc_encoded(_bytes(password), stored.decode("ascii"))
-    except (InvalidKey, ValueError):
+    except (InvalidKey, ValueError, MemoryError):
         return False
     return True
 

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from gocdnext.db.errors import StateDirectoryError
 from gocdnext.db.statedir import StateDir, read_key_file
+
+_log = structlog.get_logger(__name__)
 
 KEY = "setup-code"
 """Name of the key in the state directory."""
@@ -33,7 +38,15 @@ class SetupCode:
 
 def make(state: StateDir) -> SetupCode:
     """The code of a state directory; the first call makes it."""
-    return SetupCode(_written(state.ensure_key(KEY)), lambda: state.drop_key(KEY))
+
+    def spend() -> None:
+        try:
+            state.drop_key(KEY)
+        except StateDirectoryError as error:
+            # The admin is made, and with an admin there the code is good for nothing: the next start removes it.
+            _log.warning("the set-up code could not be removed", error=str(error))
+
+    return SetupCode(_written(state.ensure_key(KEY)), spend)
 
 
 def shown(state_dir: Path) -> str | None:

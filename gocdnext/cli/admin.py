@@ -135,6 +135,7 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
         async with reach(url, settings.state_dir, settings.pg_bindir) as db:
             return await work(db)
 
+    unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
     refused: list[BaseException] = []
     away: list[BaseException] = []
     done = ""
@@ -142,7 +143,7 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
         done = trio.run(main)
     except* DomainError as group:
         refused.extend(group.exceptions)
-    except* (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS) as group:
+    except* unreachable as group:
         away.extend(group.exceptions)
     if refused:
         raise Failure(_sentence(refused[0]))
