@@ -27,6 +27,8 @@ import trio_asyncio
 from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import Services, utc_now
+from gocdnext.auth import accounts, setup
+from gocdnext.auth.room import Room
 from gocdnext.blobs.room import open_blobs
 from gocdnext.config import Settings, format_address
 from gocdnext.db import cluster, listener, migrate, queries, statedir
@@ -116,7 +118,7 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
         connect = await _start_database(settings, state, database)
         async with open_pool(connect, size=settings.pool_size) as db:
             await _bring_up_schema(db, settings)
-            rooms = _wire(settings, state, db, scheduler)
+            rooms = _wire(settings, state, db, await _identity(settings, state, db), scheduler)
             channels = _channels(scheduler, rooms.registry)
             await database.start(listener.run, connect, channels, scheduler.wake_all)
             async with trio.open_nursery() as services:
@@ -151,7 +153,7 @@ class _Rooms:
     registration_token: str
 
 
-def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Scheduler) -> _Rooms:
+def _wire(settings: Settings, state: StateDir, db: Database, identity: Room, scheduler: Scheduler) -> _Rooms:
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
     room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
@@ -179,7 +181,6 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         clock=utc_now,
         new_id=uuid4,
     )
-    operator_token = state.ensure_key("operator-token").hex() if settings.auth_enabled else None
     api = Services(
         db=db,
         runs=runs,
@@ -188,11 +189,27 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         settings=settings,
         metrics=metrics,
         blobs=room,
+        identity=identity,
         shutdown=shutdown,
-        operator_token=operator_token,
         catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
     )
     return _Rooms(runs, registry, agents, api, shutdown, registration_token)
+
+
+async def _identity(settings: Settings, state: StateDir, db: Database) -> Room:
+    """The room of identity. While nobody can administer the server, it waits for the holder of the set-up code."""
+    if not settings.auth_enabled:
+        return Room(db, utc_now, uuid4)
+    room = Room(db, utc_now, uuid4, operator_token=state.ensure_key("operator-token").hex())
+    if await accounts.has_admin(room):
+        state.drop_key(setup.KEY)
+    else:
+        room.setup_code = setup.make(state)
+        _log.info(
+            "there is no admin yet: make the first one with POST /auth/setup and this code, which works once",
+            setup_code=room.setup_code.text,
+        )
+    return room
 
 
 async def _start_database(settings: Settings, state: StateDir, nursery: trio.Nursery) -> dict[str, Any]:

@@ -5,15 +5,18 @@ Nothing here knows a resource. Order: OPTIONS, unknown path or verb, NUL bytes, 
 
 from __future__ import annotations
 
-from quart import Response, g, request
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from gocdnext.api import (
+    account,
     agents,
     artifacts,
+    authorise,
     cors,
     environments,
     errors,
+    groups,
     health,
     job_runs,
     pipelines,
@@ -22,15 +25,16 @@ from gocdnext.api import (
     reports,
     runs,
     secrets,
+    service_accounts,
+    signin,
+    users,
 )
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
-from gocdnext.api.context import EXTENSION, services
+from gocdnext.api.context import EXTENSION
 from gocdnext.api.routing import Rule
 from gocdnext.api.services import Services
-from gocdnext.auth import bearer, roles
-from gocdnext.auth.identity import NotAuthenticatedError
-from gocdnext.errors import ForbiddenError, InvalidError
+from gocdnext.errors import InvalidError
 
 BLUEPRINTS = (
     health.blueprint,
@@ -44,6 +48,11 @@ BLUEPRINTS = (
     environments.blueprint,
     reports.blueprint,
     artifacts.blueprint,
+    signin.blueprint,
+    account.blueprint,
+    users.blueprint,
+    service_accounts.blueprint,
+    groups.blueprint,
 )
 
 
@@ -81,26 +90,13 @@ async def _check() -> Response | None:
         return None
     if "\0" in request.path or any("\0" in value for values in request.args.lists() for value in values[1]):
         raise InvalidError("the address must not contain a NUL byte")
-    _authorise()
+    await authorise.authorise()
     return None
-
-
-def _authorise() -> None:
-    here = services()
-    rule = request.url_rule
-    minimum = roles.minimum(request.method, rule.rule) if rule is not None else roles.Role.ADMIN
-    g.subject = None
-    if minimum is roles.Role.PUBLIC or not here.settings.auth_enabled:
-        return
-    g.subject = bearer.subject_of(request.headers.get("Authorization"), here.operator_token)
-    if g.subject is None:
-        raise NotAuthenticatedError("not authenticated")
-    if not g.subject.may(minimum):
-        raise ForbiddenError("forbidden")
 
 
 async def _finish(response: Response) -> Response:
     cors.allow(request, response)
+    authorise.finish(response)
     response.headers["X-Content-Type-Options"] = "nosniff"
     if isinstance(request, BoundedRequest):
         await request.body.let_it_end()

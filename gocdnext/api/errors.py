@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from gocdnext.api import wire
 from gocdnext.api.respond import answer
 from gocdnext.auth.identity import NotAuthenticatedError
+from gocdnext.auth.lockout import TooManyTriesError
 from gocdnext.db.pool import DatabaseUnavailableError
 from gocdnext.errors import (
     ConflictError,
@@ -36,6 +37,7 @@ STATUS: dict[type[DomainError], int] = {
     ConflictError: 409,
     TooLargeError: 413,
     UnprocessableError: 422,
+    TooManyTriesError: 429,
     UpstreamError: 502,
     UnavailableError: 503,
     NoRoomError: 507,

@@ -80,7 +80,7 @@ def _voter(subject: Subject | None, said: str) -> Voter:
     (design 9, decision 14)."""
     if subject is not None:
         names = frozenset(filter(None, (subject.name, subject.email)))
-        return Voter(str(subject.id or subject.name), subject.name or subject.email, names)
+        return Voter(str(subject.id or subject.name), subject.name or subject.email, names, subject.groups)
     name = said.replace("\0", "").strip()[:MAX_USER]
     return Voter(name, name or "anonymous", frozenset({name} - {""}))
 

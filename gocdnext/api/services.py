@@ -14,6 +14,7 @@ from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 
 if TYPE_CHECKING:
+    from gocdnext.auth.room import Room
     from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
@@ -39,9 +40,8 @@ class Services:
     settings: Settings
     metrics: Metrics
     blobs: Blobs
+    identity: Room
     shutdown: trio.Event
-    operator_token: str | None = None
-    """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""
     figures: Figures = field(default_factory=Figures)

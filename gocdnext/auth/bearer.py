@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 
-from gocdnext.auth.identity import OPERATOR, Subject
-
 _PREFIX = "Bearer "
 """Case-sensitive, as clients of the reference have it."""
 MAX_TOKEN = 512
@@ -20,12 +18,11 @@ def token_of(header: str | None) -> str | None:
     return token if 0 < len(token) <= MAX_TOKEN else None
 
 
-def subject_of(header: str | None, operator_token: str | None) -> Subject | None:
-    """The caller of an Authorization header, or None: an unknown token is as good as no token.
+def is_operator(token: str, operator_token: str | None) -> bool:
+    """Whether this is the operator token of the state directory.
 
     The comparison takes the same time however much of the token is right.
     """
-    token = token_of(header)
-    if token is None or not operator_token:
-        return None
-    return OPERATOR if hmac.compare_digest(token.encode(), operator_token.encode()) else None
+    if not operator_token:
+        return False
+    return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), operator_token.encode())

@@ -1,4 +1,4 @@
-"""Who a request acts for. A value; how it was found out is the business of `bearer` and its later siblings."""
+"""Who a request acts for. A value; how it was found out is the business of `bearer` and `callers`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from uuid import UUID
 
 from gocdnext.auth.roles import Role
 from gocdnext.errors import DomainError
+
+SERVICE_ACCOUNT = "service_account"
+"""The provider of callers that are no people (contract-admin 1.4)."""
 
 
 class NotAuthenticatedError(DomainError):
@@ -22,10 +25,17 @@ class Subject:
     provider: str
     id: UUID | None = None
     email: str = ""
+    groups: frozenset[str] = frozenset()
+    """Names of the groups that gates may ask for; only people are in groups."""
 
     def may(self, minimum: Role) -> bool:
         """Whether this caller is let through a route with that minimum role."""
         return self.role >= minimum
+
+    @property
+    def user_id(self) -> UUID | None:
+        """The id of the row in `users`; None for callers that are no people, whom that table cannot name."""
+        return None if self.provider == SERVICE_ACCOUNT else self.id
 
 
 OPERATOR = Subject(name="operator", role=Role.ADMIN, provider="operator_token")

@@ -18,6 +18,16 @@ class Role(IntEnum):
     ADMIN = 3
 
 
+def role_of(text: str) -> Role | None:
+    """The role that a stored word stands for; None for a word that stands for none, which satisfies nothing.
+
+    `user` is what the reference's command line writes for a maintainer (contract-admin 17.2).
+    """
+    return {"viewer": Role.VIEWER, "maintainer": Role.MAINTAINER, "user": Role.MAINTAINER, "admin": Role.ADMIN}.get(
+        text
+    )
+
+
 MINIMUM = MappingProxyType(
     {
         "GET /healthz": Role.PUBLIC,
@@ -67,6 +77,40 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/agents/<agent_id>/token": Role.ADMIN,
         "POST /api/v1/agents/<agent_id>/disable": Role.ADMIN,
         "POST /api/v1/agents/<agent_id>/enable": Role.ADMIN,
+        # Who signs in, and what they have. `me` and `account` ask for somebody, whoever it is.
+        "GET /auth/providers": Role.PUBLIC,
+        "GET /auth/login/local": Role.PUBLIC,
+        "POST /auth/login/local": Role.PUBLIC,
+        "POST /auth/logout": Role.PUBLIC,
+        "POST /auth/setup": Role.PUBLIC,
+        "GET /api/v1/me": Role.VIEWER,
+        "POST /api/v1/me/password": Role.VIEWER,
+        "GET /api/v1/account/preferences": Role.VIEWER,
+        "PUT /api/v1/account/preferences": Role.VIEWER,
+        "GET /api/v1/account/api-tokens": Role.VIEWER,
+        "POST /api/v1/account/api-tokens": Role.VIEWER,
+        "DELETE /api/v1/account/api-tokens/<token_id>": Role.VIEWER,
+        # Accounts of others.
+        "GET /api/v1/admin/users": Role.ADMIN,
+        "POST /api/v1/admin/users": Role.ADMIN,
+        "PUT /api/v1/admin/users/<user_id>/role": Role.ADMIN,
+        "POST /api/v1/admin/users/<user_id>/disable": Role.ADMIN,
+        "DELETE /api/v1/admin/users/<user_id>": Role.ADMIN,
+        "GET /api/v1/admin/service-accounts": Role.ADMIN,
+        "POST /api/v1/admin/service-accounts": Role.ADMIN,
+        "PUT /api/v1/admin/service-accounts/<account_id>": Role.ADMIN,
+        "DELETE /api/v1/admin/service-accounts/<account_id>": Role.ADMIN,
+        "POST /api/v1/admin/service-accounts/<account_id>/disable": Role.ADMIN,
+        "GET /api/v1/admin/service-accounts/<account_id>/tokens": Role.ADMIN,
+        "POST /api/v1/admin/service-accounts/<account_id>/tokens": Role.ADMIN,
+        "DELETE /api/v1/admin/service-accounts/<account_id>/tokens/<token_id>": Role.ADMIN,
+        "GET /api/v1/admin/groups": Role.ADMIN,
+        "POST /api/v1/admin/groups": Role.ADMIN,
+        "PUT /api/v1/admin/groups/<group_id>": Role.ADMIN,
+        "DELETE /api/v1/admin/groups/<group_id>": Role.ADMIN,
+        "GET /api/v1/admin/groups/<group_id>/members": Role.ADMIN,
+        "POST /api/v1/admin/groups/<group_id>/members": Role.ADMIN,
+        "DELETE /api/v1/admin/groups/<group_id>/members/<user_id>": Role.ADMIN,
     }
 )
 """`METHOD path` -> the lowest role that is let in when authentication is on."""

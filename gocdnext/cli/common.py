@@ -80,7 +80,7 @@ def failure_of(error: Exception) -> Failure:
     if not isinstance(error, ApiError):
         return Cannot(f"{error}\nIs the server running? Start one with: gocdnext serve")
     if error.status == 401:
-        return Cannot(f"{error}\nSet GOCDNEXT_TOKEN to a valid token of this server.")
+        return Cannot(f"{error}\nSign in with `gocdnext login`, or set GOCDNEXT_TOKEN to a valid token of this server.")
     return Cannot(str(error)) if error.status == 403 else Failure(str(error))
 
 

@@ -166,7 +166,7 @@ def allowed_and_agents(client: Client) -> Iterator[Check]:
     try:
         agents = client.agents()["agents"]
     except ApiError as error:
-        yield Check("token", False, str(error), "Set GOCDNEXT_TOKEN to a valid token of this server.")
+        yield Check("token", False, str(error), "Sign in with: gocdnext login")
         return
     yield Check("token", True, "this server lets us in")
     online = [agent["name"] for agent in agents if agent.get("health_state") == "online"]

@@ -77,10 +77,33 @@ class StateDir:
         except OSError as error:
             raise state_error(path, error) from error
 
+    def drop_key(self, name: str) -> None:
+        """Removes a key that has served. Raises StateDirectoryError."""
+        path = self._key_path(name)
+        try:
+            path.unlink(missing_ok=True)
+            sync_directory(self.path)
+        except OSError as error:
+            raise state_error(path, error) from error
+
     def _key_path(self, name: str) -> Path:
         if not name or not _NAME_OF_KEY.issuperset(name):
             raise ValueError(f"not a key's name: {name!r}")
         return self.path / f"{name}.key"
+
+
+def read_key_file(path: Path, name: str) -> bytes | None:
+    """A key of a state directory that another process may have open; None when it is not there.
+
+    Raises StateDirectoryError when it cannot be read.
+    """
+    file = path / f"{name}.key"
+    try:
+        return _read_key(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise state_error(file, error) from error
 
 
 @contextlib.contextmanager

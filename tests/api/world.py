@@ -21,6 +21,7 @@ from gocdnext import config
 from gocdnext.api import listen
 from gocdnext.api.app import create_app
 from gocdnext.api.services import Services
+from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
@@ -65,6 +66,7 @@ class World:
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
     def __post_init__(self) -> None:
+        self.identity = Room(self.db, self.clock, uuid4)
         self.secrets = secrets_of(self.db, lambda: self.now)
         self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=self.clock, new_id=uuid4)
 
@@ -146,6 +148,7 @@ async def served(
     async with trio_asyncio.open_loop(), open_pool({"dsn": database_url, **connect}, size=5) as db:
         world = World(db, LogHub())
         world.metrics.watch(world.fleet.slots)
+        world.identity = Room(db, world.clock, uuid4, operator_token=TOKEN if auth else None)
         settings = config.load({"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(tmp_path)})
         services = Services(
             db=db,
@@ -155,8 +158,8 @@ async def served(
             settings=replace(settings, auth_enabled=auth),
             metrics=world.metrics,
             blobs=blobs_in(tmp_path, db),
+            identity=world.identity,
             shutdown=world.shutdown,
-            operator_token=TOKEN if auth else None,
             catalogue=catalogue,
             clock=world.clock,
         )

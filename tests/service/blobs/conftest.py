@@ -20,6 +20,7 @@ from gocdnext import config
 from gocdnext.api import listen
 from gocdnext.api.app import create_app
 from gocdnext.api.services import Services
+from gocdnext.auth.room import Room
 from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
@@ -238,6 +239,7 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         settings=replace(settings, artifacts_base=BASE),
         metrics=plant.metrics,
         blobs=plant.blobs,
+        identity=Room(db, plant.clock, uuid4),
         shutdown=plant.shutdown,
         clock=plant.clock,
     )

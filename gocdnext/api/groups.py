@@ -1,0 +1,99 @@
+"""`/api/v1/admin/groups`: groups of people whom gates ask for (contract-admin 7.2)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+from quart import Blueprint, Response
+
+from gocdnext.api import params, people
+from gocdnext.api import wire_identity as wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import answer, utc
+from gocdnext.api.routing import route
+from gocdnext.auth import groups
+
+blueprint = Blueprint("groups", __name__)
+PATH = "/api/v1/admin/groups"
+
+
+@route(blueprint, "GET", PATH)
+async def list_groups() -> Response:
+    """All groups by name."""
+    rows = await groups.listed(services().identity, *people.page())
+    return answer(wire.Groups(groups=[_message(row) for row in rows]))
+
+
+@route(blueprint, "POST", PATH)
+async def create_group() -> Response:
+    """A new group, with nobody in it."""
+    said = await people.body(wire.GroupBody)
+    row = await groups.create(services().identity, said.name or "", said.description or "", people.caller_id())
+    return answer(_message(row), 201)
+
+
+@route(blueprint, "PUT", f"{PATH}/<group_id>")
+async def change_group(group_id: str) -> Response:
+    """Another name and description."""
+    found = _group_id(group_id)
+    said = await people.body(wire.GroupBody)
+    await groups.change(services().identity, found, said.name or "", said.description or "")
+    return people.nothing()
+
+
+@route(blueprint, "DELETE", f"{PATH}/<group_id>")
+async def delete_group(group_id: str) -> Response:
+    """Removes a group; one that is not there is fine."""
+    await groups.delete(services().identity, _group_id(group_id))
+    return people.nothing()
+
+
+@route(blueprint, "GET", f"{PATH}/<group_id>/members")
+async def list_members(group_id: str) -> Response:
+    """Who is in a group."""
+    rows = await groups.members(services().identity, _group_id(group_id), *people.page())
+    members = [
+        wire.Member(
+            user_id=str(row["user_id"]),
+            email=row["email"],
+            name=row["name"],
+            role=row["role"],
+            added_at=utc(row["added_at"]),
+        )
+        for row in rows
+    ]
+    return answer(wire.Members(members=members))
+
+
+@route(blueprint, "POST", f"{PATH}/<group_id>/members")
+async def add_member(group_id: str) -> Response:
+    """Puts a person into a group; again is fine."""
+    found = _group_id(group_id)
+    said = await people.body(wire.MemberBody)
+    user_id = params.uuid(said.user_id or "", "invalid user_id")
+    await groups.add(services().identity, found, user_id, people.caller_id())
+    return people.nothing()
+
+
+@route(blueprint, "DELETE", f"{PATH}/<group_id>/members/<user_id>")
+async def remove_member(group_id: str, user_id: str) -> Response:
+    """Takes a person out of a group; again is fine."""
+    await groups.remove(services().identity, _group_id(group_id), params.uuid(user_id, "invalid user_id"))
+    return people.nothing()
+
+
+def _group_id(text: str) -> UUID:
+    return params.uuid(text, "invalid group id")
+
+
+def _message(row: asyncpg.Record) -> wire.Group:
+    return wire.Group(
+        id=str(row["id"]),
+        name=row["name"],
+        description=row["description"],
+        member_count=row["member_count"],
+        created_by=str(row["created_by"]) if row["created_by"] else None,
+        created_at=utc(row["created_at"]),
+        updated_at=utc(row["updated_at"]),
+    )

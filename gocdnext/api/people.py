@@ -1,0 +1,102 @@
+"""What the routes of accounts share: small bodies, lenient paging, rows as messages. Nothing here answers a request."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from quart import Response, g, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from gocdnext.api import params, wire_identity
+from gocdnext.api.respond import utc, utc_or_none
+from gocdnext.auth.identity import NotAuthenticatedError, Subject
+from gocdnext.errors import InvalidError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+SMALL = 4 * 1024
+"""Bytes of a body that makes or changes an account."""
+MOST = 500
+"""Rows of a list for which a limit is given (contract-admin 0.2)."""
+
+
+async def body(kind: type[S], limit: int = SMALL, wording: str = "invalid json") -> S:
+    """The JSON object of a required body of at most `limit` bytes; `null` is an empty one. Raises InvalidError.
+
+    What is wrong with it is said without the values in it: some are passwords.
+    """
+    try:
+        data = await params.body()
+    except RequestEntityTooLarge:
+        data = b"." * (limit + 1)
+    if len(data) > limit:
+        raise InvalidError(f"read body: larger than {limit} bytes")
+    try:
+        return params.json_object(b"{}" if data.strip() == b"null" else data, kind)
+    except InvalidError as error:
+        raise InvalidError(str(error).replace("invalid json", wording, 1)) from None
+
+
+def page() -> tuple[int | None, int]:
+    """`limit` (1 to MOST; None = all) and `offset`; what is not one counts as not said (contract-admin 0.2)."""
+    limit = _whole("limit")
+    return (min(limit, MOST) if limit else None), _whole("offset") or 0
+
+
+def caller() -> Subject:
+    """Who is calling. Raises NotAuthenticatedError while authentication is off: there is nobody then."""
+    subject: Subject | None = g.subject
+    if subject is None:
+        raise NotAuthenticatedError("not authenticated")
+    return subject
+
+
+def caller_id() -> UUID | None:
+    """The person who is calling; None for callers that are no people, and while authentication is off."""
+    subject: Subject | None = g.subject
+    return None if subject is None else subject.user_id
+
+
+def nothing() -> Response:
+    """204."""
+    response = Response(b"", 204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def user(row: asyncpg.Record) -> wire_identity.User:
+    """A row of `users`."""
+    return wire_identity.User(
+        id=str(row["id"]),
+        email=row["email"],
+        name=row["name"],
+        avatar_url=row["avatar_url"],
+        provider=row["provider"],
+        external_id=row["external_id"],
+        role="maintainer" if row["role"] == "user" else row["role"],
+        disabled_at=utc_or_none(row["disabled_at"]),
+        last_login_at=utc_or_none(row["last_login_at"]),
+        created_at=utc(row["created_at"]),
+        updated_at=utc(row["updated_at"]),
+    )
+
+
+def token(row: asyncpg.Record) -> wire_identity.Token:
+    """A row of `api_tokens`."""
+    return wire_identity.Token(
+        id=str(row["id"]),
+        name=row["name"],
+        prefix=row["prefix"],
+        created_at=utc(row["created_at"]),
+        expires_at=utc_or_none(row["expires_at"]),
+        last_used_at=utc_or_none(row["last_used_at"]),
+        revoked_at=utc_or_none(row["revoked_at"]),
+    )
+
+
+def _whole(name: str) -> int | None:
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,0 +1,97 @@
+"""`/api/v1/admin/service-accounts`: callers that are no people, and their tokens (contract-admin 4)."""
+
+from __future__ import annotations
+
+import asyncpg
+from quart import Blueprint, Response
+
+from gocdnext.api import account, params, people
+from gocdnext.api import wire_identity as wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import answer, utc, utc_or_none
+from gocdnext.api.routing import route
+from gocdnext.auth import api_tokens, service_accounts
+from gocdnext.auth.api_tokens import Owner
+
+blueprint = Blueprint("service_accounts", __name__)
+PATH = "/api/v1/admin/service-accounts"
+
+
+@route(blueprint, "GET", PATH)
+async def list_accounts() -> Response:
+    """All of them, newest first."""
+    rows = await service_accounts.listed(services().identity, *people.page())
+    return answer(wire.ServiceAccounts(service_accounts=[_message(row) for row in rows]))
+
+
+@route(blueprint, "POST", PATH)
+async def create_account() -> Response:
+    """A new one, without a token."""
+    said = await people.body(wire.ServiceAccountBody)
+    row = await service_accounts.create(
+        services().identity, said.name or "", said.description or "", said.role or "", people.caller_id()
+    )
+    return answer(_message(row), 201)
+
+
+@route(blueprint, "PUT", f"{PATH}/<account_id>")
+async def change_account(account_id: str) -> Response:
+    """Another description and role."""
+    found = params.uuid(account_id)
+    said = await people.body(wire.ServiceAccountBody)
+    await service_accounts.change(services().identity, found, said.description or "", said.role or "")
+    return people.nothing()
+
+
+@route(blueprint, "DELETE", f"{PATH}/<account_id>")
+async def delete_account(account_id: str) -> Response:
+    """Removes one with its tokens; one that is not there is fine."""
+    await service_accounts.delete(services().identity, params.uuid(account_id))
+    return people.nothing()
+
+
+@route(blueprint, "POST", f"{PATH}/<account_id>/disable")
+async def disable_account(account_id: str) -> Response:
+    """Shuts one out with all its tokens; `{"disabled": false}` lets it in again."""
+    found = params.uuid(account_id)
+    said = await people.body(wire.DisableBody, 1024)
+    await service_accounts.set_disabled(services().identity, found, said.disabled)
+    return people.nothing()
+
+
+@route(blueprint, "GET", f"{PATH}/<account_id>/tokens")
+async def list_account_tokens(account_id: str) -> Response:
+    """Its tokens, newest first; none for an account that is not there."""
+    rows = await api_tokens.listed(services().identity, _owner(account_id), *people.page())
+    return answer(wire.Tokens(tokens=[people.token(row) for row in rows]))
+
+
+@route(blueprint, "POST", f"{PATH}/<account_id>/tokens")
+async def create_account_token(account_id: str) -> Response:
+    """A new token for it; only this answer ever shows it."""
+    owner = _owner(account_id)
+    return await account.new_token(owner, await people.body(wire.TokenBody))
+
+
+@route(blueprint, "DELETE", f"{PATH}/<account_id>/tokens/<token_id>")
+async def revoke_account_token(account_id: str, token_id: str) -> Response:
+    """Revokes one of its tokens; again is fine."""
+    await api_tokens.revoke(services().identity, _owner(account_id), params.uuid(token_id))
+    return people.nothing()
+
+
+def _owner(account_id: str) -> Owner:
+    return Owner(service_account_id=params.uuid(account_id))
+
+
+def _message(row: asyncpg.Record) -> wire.ServiceAccount:
+    return wire.ServiceAccount(
+        id=str(row["id"]),
+        name=row["name"],
+        description=row["description"],
+        role=row["role"],
+        created_by=str(row["created_by"]) if row["created_by"] else None,
+        disabled_at=utc_or_none(row["disabled_at"]),
+        created_at=utc(row["created_at"]),
+        updated_at=utc(row["updated_at"]),
+    )

@@ -1,0 +1,102 @@
+"""`/auth`: how people get in and out with a password, and how the first admin is made (contract-admin 2).
+
+Other ways in register routes of their own and end in `signed_in`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+from uuid import UUID
+
+from quart import Blueprint, Response, request
+
+from gocdnext.api import authorise, people
+from gocdnext.api import wire_identity as wire
+from gocdnext.api.context import services
+from gocdnext.api.respond import answer
+from gocdnext.api.routing import route
+from gocdnext.auth import accounts, origin, sessions, tokens, words
+from gocdnext.errors import ConflictError, InvalidError, NotFoundError
+
+blueprint = Blueprint("signin", __name__)
+
+LIMIT = 32 * 1024
+WORDING = "invalid JSON body"
+
+
+@route(blueprint, "GET", "/auth/providers")
+async def providers() -> Response:
+    """How one can sign in (2.2)."""
+    here = services()
+    local = await accounts.has_local(here.identity)
+    waiting = here.settings.auth_enabled and not local and await _setup_waits()
+    message = wire.Providers(
+        enabled=here.settings.auth_enabled and local, providers=[], local_enabled=local, setup_required=waiting
+    )
+    return answer(message)
+
+
+@route(blueprint, "GET", "/auth/login/local")
+async def login_page() -> Response:
+    """To the page where e-mail and password are asked for; `next` is where to go then (2.3)."""
+    if not await accounts.has_local(services().identity):
+        raise NotFoundError("unknown provider")
+    target = origin.local_target(request.args.get("next", ""))
+    return Response(b"", 302, headers={"Location": f"/login?next={quote(target, safe='/')}"})
+
+
+@route(blueprint, "POST", "/auth/login/local")
+async def login() -> Response:
+    """Signs in with e-mail and password (2.5)."""
+    authorise.require_own_origin()
+    said = await people.body(wire.LoginBody, LIMIT, WORDING)
+    email = said.email or said.username or ""
+    if not email.strip() or not said.password:
+        raise InvalidError("email and password required")
+    email = words.email(email)
+    row = await sessions.sign_in(services().identity, email, said.password)
+    return await signed_in(row["id"])
+
+
+@route(blueprint, "POST", "/auth/logout")
+async def logout() -> Response:
+    """Ends the session of the cookie, if there is one (2.6)."""
+    authorise.require_own_origin()
+    cookie = request.cookies.get(tokens.COOKIE)
+    if cookie:
+        await sessions.close_session(services().identity, cookie)
+    response = people.nothing()
+    authorise.clear_cookie(response)
+    return response
+
+
+@route(blueprint, "POST", "/auth/setup")
+async def setup() -> Response:
+    """Makes the first admin for whoever has the set-up code, and signs them in."""
+    authorise.require_own_origin()
+    here = services()
+    if not here.settings.auth_enabled:
+        raise ConflictError("authentication is off: set GOCDNEXT_AUTH_ENABLED=true first")
+    said = await people.body(wire.SetupBody, LIMIT, WORDING)
+    code = here.identity.setup_code
+    if code is None:
+        raise ConflictError("there is an admin already: sign in")
+    row = await accounts.first_admin(
+        here.identity, code, said.code or "", said.email or "", said.name or "", said.password or ""
+    )
+    return await signed_in(row["id"], 201)
+
+
+async def signed_in(user_id: UUID, status: int = 200) -> Response:
+    """A new session for an account, as the answer that gives its cookie to the browser."""
+    agent, before = request.headers.get("User-Agent", ""), request.cookies.get(tokens.COOKIE)
+    cookie, ends, account = await sessions.open_session(services().identity, user_id, agent, before)
+    response = answer(wire.UserAnswer(user=people.user(account)), status)
+    response.headers["Cache-Control"] = "no-store"
+    authorise.set_cookie(response, cookie, ends)
+    return response
+
+
+async def _setup_waits() -> bool:
+    room = services().identity
+    return room.setup_code is not None and not await accounts.has_admin(room)

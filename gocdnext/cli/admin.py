@@ -1,0 +1,158 @@
+"""`admin` and `setup-code`: what is done beside the server, by whoever may touch its database or state directory.
+
+These speak with the database, not with the API: they are the way in while nobody can sign in (design 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gocdnext.cli.common import Cannot, Failure
+from gocdnext.cli.private import read_secret, secret_options
+from gocdnext.cli.terminal import safe
+
+if TYPE_CHECKING:
+    from gocdnext.config import Settings
+    from gocdnext.db.pool import Database
+
+state_option = click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The server's state directory."
+)
+
+
+def database_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Adds `--state` and `--database-url`."""
+    command = click.option(
+        "--database-url",
+        metavar="URL",
+        help="An external database. Default: GOCDNEXT_DATABASE_URL, else the embedded one. A password belongs into "
+        "GOCDNEXT_DATABASE_URL, where others cannot see it.",
+    )(command)
+    return state_option(command)
+
+
+@click.group()
+def admin() -> None:
+    """Accounts from beside the server, without signing in. Works while it runs and while it does not."""
+
+
+@admin.command("create-user")
+@click.option("--email", required=True)
+@click.option("--name", default="", help="Name shown to people.")
+@click.option(
+    "--role", type=click.Choice(("admin", "maintainer", "user", "viewer")), default="admin", show_default=True
+)
+@database_options
+@secret_options
+def create_user(
+    email: str,
+    name: str,
+    role: str,
+    state: Path | None,
+    database_url: str | None,
+    from_file: str | None,
+    from_stdin: bool,
+) -> None:
+    """Make a local account, or give the one there is this role and password."""
+    from gocdnext.auth import local_accounts
+
+    settings = _settings(state)
+    password = read_secret("Password", from_file, from_stdin, twice=True)
+
+    async def work(db: Database) -> str:
+        made, as_role = await local_accounts.create_or_replace(db, email, name, role, password)
+        return f"local user created or rotated {made} (role={as_role})"
+
+    click.echo(safe(_with_database(settings, database_url, work), colours=False))
+
+
+@admin.command("reset-password")
+@click.option("--email", required=True)
+@database_options
+@secret_options
+def reset_password(
+    email: str, state: Path | None, database_url: str | None, from_file: str | None, from_stdin: bool
+) -> None:
+    """Give a local account another password and end its sessions."""
+    from gocdnext.auth import local_accounts
+
+    settings = _settings(state)
+    password = read_secret("Password", from_file, from_stdin, twice=True)
+
+    async def work(db: Database) -> str:
+        return f"password rotated for {await local_accounts.reset_password(db, email, password)}"
+
+    click.echo(safe(_with_database(settings, database_url, work), colours=False))
+
+
+@click.command("setup-code")
+@state_option
+def setup_code(state: Path | None) -> None:
+    """Show the code that makes the first admin, once, with POST /auth/setup."""
+    from gocdnext.auth import setup
+    from gocdnext.db.errors import DatabaseStartError
+
+    settings = _settings(state)
+    try:
+        code = setup.shown(settings.state_dir)
+    except DatabaseStartError as error:
+        raise Cannot(str(error)) from None
+    if code is None:
+        raise Failure(
+            f"there is no set-up code in {settings.state_dir}: either an admin is there already, or no server with "
+            "authentication has run on it yet"
+        )
+    click.echo(code)
+
+
+def _settings(state: Path | None) -> Settings:
+    from gocdnext.config import ConfigError, load
+
+    try:
+        return load(state_dir=state.absolute() if state else None)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _with_database(settings: Settings, database_url: str | None, work: Callable[[Database], Awaitable[str]]) -> str:
+    """Does the work on the server's database. Its errors end the command with a sentence, never with the URL."""
+    import trio
+
+    from gocdnext import journal
+    from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
+    from gocdnext.db.pool import DatabaseUnavailableError
+    from gocdnext.db.reach import reach
+    from gocdnext.errors import DomainError
+
+    journal.configure("error")
+
+    async def main() -> str:
+        url = database_url or settings.database_url
+        async with reach(url, settings.state_dir, settings.pg_bindir) as db:
+            return await work(db)
+
+    unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
+    refused: list[BaseException] = []
+    away: list[BaseException] = []
+    done = ""
+    try:
+        done = trio.run(main)
+    except* DomainError as group:
+        refused.extend(group.exceptions)
+    except* unreachable as group:
+        away.extend(group.exceptions)
+    if refused:
+        raise Failure(_sentence(refused[0]))
+    if away:
+        raise Cannot(_sentence(away[0]))
+    return done
+
+
+def _sentence(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
