@@ -64,6 +64,20 @@ CREATE TABLE public.agents (
     CONSTRAINT agents_status_check CHECK ((status = ANY (ARRAY['online'::text, 'offline'::text, 'disabled'::text])))
 );
 
+CREATE TABLE public.api_tokens (
+    id uuid NOT NULL,
+    user_id uuid,
+    service_account_id uuid,
+    name text NOT NULL,
+    hash text NOT NULL,
+    prefix text NOT NULL,
+    expires_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT api_tokens_check CHECK (((user_id IS NULL) <> (service_account_id IS NULL)))
+);
+
 CREATE TABLE public.artifacts (
     id uuid NOT NULL,
     run_id uuid NOT NULL,
@@ -157,6 +171,22 @@ CREATE TABLE public.gate_votes (
     comment text DEFAULT ''::text NOT NULL,
     decided_at timestamp with time zone NOT NULL,
     CONSTRAINT gate_votes_decision_check CHECK ((decision = ANY (ARRAY['approved'::text, 'rejected'::text])))
+);
+
+CREATE TABLE public.group_members (
+    group_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    added_by uuid,
+    added_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.groups (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    created_by uuid,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.job_gates (
@@ -366,6 +396,18 @@ END),
     CONSTRAINT secrets_name_check CHECK ((name ~ '^[A-Za-z][A-Za-z0-9_]{0,63}$'::text))
 );
 
+CREATE TABLE public.service_accounts (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    role text NOT NULL,
+    created_by uuid,
+    disabled_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT service_accounts_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'maintainer'::text, 'viewer'::text])))
+);
+
 CREATE TABLE public.service_runs (
     id uuid NOT NULL,
     run_id uuid NOT NULL,
@@ -409,6 +451,39 @@ CREATE TABLE public.test_results (
     CONSTRAINT test_results_status_check CHECK ((status = ANY (ARRAY['passed'::text, 'failed'::text, 'skipped'::text, 'errored'::text])))
 );
 
+CREATE TABLE public.user_preferences (
+    user_id uuid NOT NULL,
+    preferences jsonb NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.user_sessions (
+    id bytea NOT NULL,
+    user_id uuid NOT NULL,
+    user_agent text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT user_sessions_id_check CHECK ((length(id) = 32))
+);
+
+CREATE TABLE public.users (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    email text NOT NULL,
+    name text DEFAULT ''::text NOT NULL,
+    avatar_url text DEFAULT ''::text NOT NULL,
+    provider text NOT NULL,
+    external_id text NOT NULL,
+    role text DEFAULT 'viewer'::text NOT NULL,
+    disabled_at timestamp with time zone,
+    last_login_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    password_hash bytea,
+    CONSTRAINT users_email_check CHECK (((length(email) >= 1) AND (length(email) <= 320))),
+    CONSTRAINT users_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'maintainer'::text, 'user'::text, 'viewer'::text])))
+);
+
 ALTER TABLE ONLY public.log_lines ATTACH PARTITION public.log_lines_other DEFAULT;
 
 ALTER TABLE ONLY public.agents
@@ -416,6 +491,12 @@ ALTER TABLE ONLY public.agents
 
 ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_hash_key UNIQUE (hash);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.artifacts
     ADD CONSTRAINT artifacts_job_run_id_path_key UNIQUE (job_run_id, path);
@@ -452,6 +533,15 @@ ALTER TABLE ONLY public.environments
 
 ALTER TABLE ONLY public.gate_votes
     ADD CONSTRAINT gate_votes_pkey PRIMARY KEY (job_run_id, voter);
+
+ALTER TABLE ONLY public.group_members
+    ADD CONSTRAINT group_members_pkey PRIMARY KEY (group_id, user_id);
+
+ALTER TABLE ONLY public.groups
+    ADD CONSTRAINT groups_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.groups
+    ADD CONSTRAINT groups_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.job_gates
     ADD CONSTRAINT job_gates_pkey PRIMARY KEY (job_run_id);
@@ -522,6 +612,12 @@ ALTER TABLE ONLY public.scm_sources
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.service_accounts
+    ADD CONSTRAINT service_accounts_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.service_accounts
+    ADD CONSTRAINT service_accounts_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.service_runs
     ADD CONSTRAINT service_runs_pkey PRIMARY KEY (id);
 
@@ -536,6 +632,22 @@ ALTER TABLE ONLY public.stage_runs
 
 ALTER TABLE ONLY public.test_results
     ADD CONSTRAINT test_results_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.user_preferences
+    ADD CONSTRAINT user_preferences_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY public.user_sessions
+    ADD CONSTRAINT user_sessions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_provider_external_id_key UNIQUE (provider, external_id);
+
+CREATE INDEX api_tokens_by_service_account ON public.api_tokens USING btree (service_account_id, created_at) WHERE (service_account_id IS NOT NULL);
+
+CREATE INDEX api_tokens_by_user ON public.api_tokens USING btree (user_id, created_at) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX artifacts_by_expiry ON public.artifacts USING btree (expires_at) WHERE (status = 'ready'::text);
 
@@ -562,6 +674,8 @@ CREATE INDEX deployment_revisions_newest ON public.deployment_revisions USING bt
 CREATE INDEX deployment_revisions_of_run ON public.deployment_revisions USING btree (run_id);
 
 CREATE UNIQUE INDEX deployment_revisions_under_way ON public.deployment_revisions USING btree (job_run_id, attempt) WHERE (status = 'in_progress'::text);
+
+CREATE INDEX group_members_by_user ON public.group_members USING btree (user_id);
 
 CREATE INDEX job_gates_open ON public.job_gates USING btree (awaiting_since) WHERE (decision IS NULL);
 
@@ -615,6 +729,12 @@ CREATE INDEX test_results_by_job ON public.test_results USING btree (job_run_id)
 
 CREATE INDEX test_results_history ON public.test_results USING btree (hashtextextended(name, hashtextextended(classname, (0)::bigint)), created_at DESC);
 
+CREATE INDEX user_sessions_by_end ON public.user_sessions USING btree (expires_at);
+
+CREATE INDEX user_sessions_by_user ON public.user_sessions USING btree (user_id, created_at);
+
+CREATE INDEX users_by_email ON public.users USING btree (email);
+
 ALTER INDEX public.log_lines_pkey ATTACH PARTITION public.log_lines_other_pkey;
 
 ALTER INDEX public.log_lines_by_cursor ATTACH PARTITION public.log_lines_other_run_id_cursor_idx;
@@ -624,6 +744,12 @@ CREATE TRIGGER artifacts_bury_blobs AFTER DELETE ON public.artifacts REFERENCING
 CREATE TRIGGER caches_bury_blobs AFTER DELETE ON public.caches REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.bury_blobs();
 
 CREATE TRIGGER job_runs_delete_log_lines AFTER DELETE ON public.job_runs REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.delete_log_lines_of_jobs();
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_service_account_id_fkey FOREIGN KEY (service_account_id) REFERENCES public.service_accounts(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.artifacts
     ADD CONSTRAINT artifacts_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
@@ -660,6 +786,18 @@ ALTER TABLE ONLY public.environments
 
 ALTER TABLE ONLY public.gate_votes
     ADD CONSTRAINT gate_votes_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_gates(job_run_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.group_members
+    ADD CONSTRAINT group_members_added_by_fkey FOREIGN KEY (added_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.group_members
+    ADD CONSTRAINT group_members_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.groups(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.group_members
+    ADD CONSTRAINT group_members_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.groups
+    ADD CONSTRAINT groups_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.users(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.job_gates
     ADD CONSTRAINT job_gates_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
@@ -709,6 +847,9 @@ ALTER TABLE ONLY public.scm_sources
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT secrets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.service_accounts
+    ADD CONSTRAINT service_accounts_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
 ALTER TABLE ONLY public.service_runs
     ADD CONSTRAINT service_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
 
@@ -717,3 +858,9 @@ ALTER TABLE ONLY public.stage_runs
 
 ALTER TABLE ONLY public.test_results
     ADD CONSTRAINT test_results_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_preferences
+    ADD CONSTRAINT user_preferences_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_sessions
+    ADD CONSTRAINT user_sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;

@@ -8,10 +8,10 @@ import asyncpg
 from quart import Blueprint, Response
 
 from gocdnext.api import params, people
-from gocdnext.api import wire_identity as wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import route
+from gocdnext.api.wire import identity as wire
 from gocdnext.auth import groups
 
 blueprint = Blueprint("groups", __name__)

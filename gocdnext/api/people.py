@@ -10,8 +10,9 @@ import msgspec
 from quart import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gocdnext.api import params, wire_identity
+from gocdnext.api import params
 from gocdnext.api.respond import utc, utc_or_none
+from gocdnext.api.wire import identity as wire
 from gocdnext.auth.identity import NotAuthenticatedError, Subject
 from gocdnext.errors import InvalidError
 
@@ -67,9 +68,9 @@ def nothing() -> Response:
     return response
 
 
-def user(row: asyncpg.Record) -> wire_identity.User:
+def user(row: asyncpg.Record) -> wire.User:
     """A row of `users`."""
-    return wire_identity.User(
+    return wire.User(
         id=str(row["id"]),
         email=row["email"],
         name=row["name"],
@@ -84,9 +85,9 @@ def user(row: asyncpg.Record) -> wire_identity.User:
     )
 
 
-def token(row: asyncpg.Record) -> wire_identity.Token:
+def token(row: asyncpg.Record) -> wire.Token:
     """A row of `api_tokens`."""
-    return wire_identity.Token(
+    return wire.Token(
         id=str(row["id"]),
         name=row["name"],
         prefix=row["prefix"],

@@ -6,10 +6,10 @@ import asyncpg
 from quart import Blueprint, Response
 
 from gocdnext.api import account, params, people
-from gocdnext.api import wire_identity as wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc, utc_or_none
 from gocdnext.api.routing import route
+from gocdnext.api.wire import identity as wire
 from gocdnext.auth import api_tokens, service_accounts
 from gocdnext.auth.api_tokens import Owner
 

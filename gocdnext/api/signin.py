@@ -11,10 +11,10 @@ from uuid import UUID
 from quart import Blueprint, Response, request
 
 from gocdnext.api import authorise, people
-from gocdnext.api import wire_identity as wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts, origin, sessions, tokens, words
 from gocdnext.errors import ConflictError, InvalidError, NotFoundError
 

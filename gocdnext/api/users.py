@@ -5,10 +5,10 @@ from __future__ import annotations
 from quart import Blueprint, Response
 
 from gocdnext.api import params, people
-from gocdnext.api import wire_identity as wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts
 
 blueprint = Blueprint("users", __name__)

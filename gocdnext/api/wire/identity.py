@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gocdnext.api.wire import Id, Time, Wire
+from gocdnext.api.wire.base import Id, Time, Wire
 
 
 class User(Wire):
