@@ -6,16 +6,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import pytest
-
-from gocdnext.auth import bearer
-from gocdnext.auth.identity import Subject
-from gocdnext.auth.roles import Role
 from gocdnext.runs.creation import NewRun
 from gocdnext.runs.state import Revision
+from tests.api.crowd import person
 from tests.api.test_conventions import error
 from tests.api.test_runs import get
-from tests.api.world import TOKEN, World, pipeline
+from tests.api.world import World, pipeline
 
 JOBS = {
     "sign-off": {"stage": "gate", "approval": {"approvers": []}},
@@ -61,10 +57,8 @@ async def test_what_is_refused(world: World) -> None:
     assert error(await world.http.delete(FREEZE), 404)
 
 
-async def test_viewers_cannot_freeze(guarded: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = Subject(name="somebody", role=Role.VIEWER, provider="test")
-    monkeypatch.setattr(bearer, "subject_of", lambda header, token: caller)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
+async def test_viewers_cannot_freeze(guarded: World) -> None:
+    headers = (await person(guarded, "viewer")).headers
     for method in ("PUT", "DELETE"):
         assert error(await guarded.http.request(method, FREEZE, headers=headers), 403) == "forbidden"
 
