@@ -183,6 +183,10 @@ class Client:
         """GET /api/v1/projects/{slug} (2.2), without recent runs beyond the one that must be asked for."""
         return self._get(f"/api/v1/projects/{quote(slug, safe='')}", [("runs", 1)])
 
+    def vsm(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/vsm (2.3)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/vsm")
+
     def apply(self, request: Mapping[str, object]) -> dict[str, Any]:
         """POST /api/v1/projects/apply (2.4), JSON form."""
         return self._post("/api/v1/projects/apply", request)

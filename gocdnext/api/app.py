@@ -22,6 +22,7 @@ from gocdnext.api import (
     reports,
     runs,
     secrets,
+    value_stream,
 )
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
@@ -44,6 +45,7 @@ BLUEPRINTS = (
     environments.blueprint,
     reports.blueprint,
     artifacts.blueprint,
+    value_stream.blueprint,
 )
 
 

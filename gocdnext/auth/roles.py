@@ -30,6 +30,7 @@ MINIMUM = MappingProxyType(
         "PUT /artifacts/<token>": Role.PUBLIC,
         "GET /api/v1/projects": Role.VIEWER,
         "GET /api/v1/projects/<slug>": Role.VIEWER,
+        "GET /api/v1/projects/<slug>/vsm": Role.VIEWER,
         "POST /api/v1/projects/apply": Role.MAINTAINER,
         "GET /api/v1/runs": Role.VIEWER,
         "GET /api/v1/runs/<run_id>": Role.VIEWER,

@@ -35,6 +35,7 @@ COMMANDS = {
     "run-local": Entry("local", "run_local", "Run a pipeline file on this machine, without a server."),
     "trigger": Entry("projects", "trigger", "Start a run of a pipeline."),
     "environments": Entry("environments", "environments", "Look at environments, freeze them, roll back."),
+    "vsm": Entry("vsm", "vsm", "Draw the value stream map of a project."),
     "secret": Entry("secrets", "secret", "Set, list and remove secrets."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),

@@ -104,6 +104,12 @@ from gocdnext.api.wire.secrets import (
     Secrets,
     SecretSet,
 )
+from gocdnext.api.wire.value_stream import (
+    GitMaterial,
+    ValueStream,
+    VsmEdge,
+    VsmNode,
+)
 
 __all__ = [
     "Agent",
@@ -132,6 +138,7 @@ __all__ = [
     "FreezeBody",
     "GateAnswer",
     "GateVote",
+    "GitMaterial",
     "GlobalRun",
     "Health",
     "Id",
@@ -180,8 +187,11 @@ __all__ = [
     "Time",
     "TriggerBody",
     "Triggered",
+    "ValueStream",
     "Version",
     "VoteBody",
+    "VsmEdge",
+    "VsmNode",
     "Waiting",
     "Wire",
 ]
