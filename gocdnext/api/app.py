@@ -12,6 +12,7 @@ from gocdnext.api import (
     agents,
     artifacts,
     cors,
+    dashboard,
     environments,
     errors,
     health,
@@ -46,6 +47,7 @@ BLUEPRINTS = (
     reports.blueprint,
     artifacts.blueprint,
     value_stream.blueprint,
+    dashboard.blueprint,
 )
 
 

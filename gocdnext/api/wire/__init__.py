@@ -18,6 +18,9 @@ from gocdnext.api.wire.base import (
     Time,
     Wire,
 )
+from gocdnext.api.wire.dashboard import (
+    DashboardMetrics,
+)
 from gocdnext.api.wire.environments import (
     Deployment,
     Deployments,
@@ -55,7 +58,9 @@ from gocdnext.api.wire.projects import (
     AppliedPipeline,
     AppliedScmSource,
     DefinitionJob,
+    DeletedProject,
     Edge,
+    Fired,
     JobRunLite,
     Label,
     PipelineMetrics,
@@ -64,6 +69,7 @@ from gocdnext.api.wire.projects import (
     ProjectDetail,
     Projects,
     ProjectSummary,
+    RunAll,
     RunMeta,
     ScmInfo,
     StageRunSummary,
@@ -126,7 +132,9 @@ __all__ = [
     "CoverageBaseline",
     "CoveragePoint",
     "CoverageTrend",
+    "DashboardMetrics",
     "DefinitionJob",
+    "DeletedProject",
     "Deployment",
     "Deployments",
     "Edge",
@@ -134,6 +142,7 @@ __all__ = [
     "EnvironmentVersion",
     "Environments",
     "Error",
+    "Fired",
     "Freeze",
     "FreezeBody",
     "GateAnswer",
@@ -164,6 +173,7 @@ __all__ = [
     "RerunBody",
     "RerunJob",
     "RollbackBody",
+    "RunAll",
     "RunCoverage",
     "RunDetail",
     "RunMeta",
