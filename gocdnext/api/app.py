@@ -1,4 +1,5 @@
-"""The HTTP application: blueprints, the order of checks around each request, the error table.
+"""The HTTP application: blueprints, the order of checks around each request, the error table, and what is done to every
+answer.
 
 Nothing here knows a resource. Order: OPTIONS, unknown path or verb, NUL bytes, role, handler.
 """
@@ -11,6 +12,8 @@ from quart_trio import QuartTrio
 from gocdnext.api import (
     agents,
     artifacts,
+    compression,
+    conditional,
     cors,
     dashboard,
     environments,
@@ -21,6 +24,7 @@ from gocdnext.api import (
     plugins,
     projects,
     reports,
+    request_ids,
     runs,
     secrets,
     value_stream,
@@ -79,6 +83,7 @@ def create_app(services: Services) -> QuartTrio:
 
 
 async def _check() -> Response | None:
+    request_ids.begin(request)
     if request.method == "OPTIONS":
         return cors.preflight()
     if request.routing_exception is not None:
@@ -104,6 +109,9 @@ def _authorise() -> None:
 
 
 async def _finish(response: Response) -> Response:
+    request_ids.finish(response)
+    conditional.finish(request, response)
+    await compression.finish(request, response)
     cors.allow(request, response)
     response.headers["X-Content-Type-Options"] = "nosniff"
     if isinstance(request, BoundedRequest):
