@@ -273,6 +273,27 @@ class Client:
         """POST /api/v1/runs/{id}/cancel (3.9)."""
         self._post(f"/api/v1/runs/{run_id}/cancel", None)
 
+    def rerun_run(self, run_id: str) -> dict[str, Any]:
+        """POST /api/v1/runs/{id}/rerun (3.10). Never repeated: each call makes a run."""
+        return self._post(f"/api/v1/runs/{run_id}/rerun", None)
+
+    # Jobs
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/cancel (4.1)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/cancel", None)
+
+    def rerun_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/rerun (4.2)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/rerun", None)
+
+    def vote(self, job_id: str, decision: str, *, comment: str = "", user: str = "") -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/approve or /reject (4.3). `user` counts only without authentication."""
+        said = {key: value for key, value in (("comment", comment), ("user", user)) if value}
+        return self._post(f"/api/v1/job_runs/{job_id}/{decision}", said or None)
+
+    # What runs leave behind
+
     def artifacts(self, run_id: str) -> list[Artifact]:
         """GET /api/v1/runs/{id}/artifacts (3.6)."""
         request = self._http.build_request("GET", f"/api/v1/runs/{run_id}/artifacts")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from gocdnext.cli.terminal import COLOURS, safe
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 SHOWN_ID = 8
 """Characters of an id in a table; a command takes the beginning of an id too."""
@@ -34,7 +38,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, folded:
     Console().print(table)
 
 
-def _cell(column: str, value: str) -> object:
+def _cell(column: str, value: str) -> Text:
     from rich.text import Text
 
     return Text(

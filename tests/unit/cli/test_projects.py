@@ -38,7 +38,12 @@ def test_list(api: Any, call: Call) -> None:
 
 def test_show(api: Any, call: Call) -> None:
     source = {"provider": "gitlab", "url": "https://example.org/x", "default_branch": "main"}
-    api.routes["GET /api/v1/projects/billing"] = {"project": PROJECT, "scm_source": source, "pipelines": [PIPELINE], "runs": []}
+    api.routes["GET /api/v1/projects/billing"] = {
+        "project": PROJECT,
+        "scm_source": source,
+        "pipelines": [PIPELINE],
+        "runs": [],
+    }
     out = call("projects", "show", "billing").out
     assert "source   gitlab https://example.org/x (main)\n" in out
     assert "labels   team=payments\n" in out
@@ -49,7 +54,13 @@ def test_show(api: Any, call: Call) -> None:
 
 
 def test_delete_asks_and_never_in_a_pipe(api: Any, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"slug": "billing", "pipelines_deleted": 2, "runs_deleted": 41, "secrets_deleted": 3, "scm_sources_deleted": 1}
+    counts = {
+        "slug": "billing",
+        "pipelines_deleted": 2,
+        "runs_deleted": 41,
+        "secrets_deleted": 3,
+        "scm_sources_deleted": 1,
+    }
     api.routes["DELETE /api/v1/projects/billing"] = counts
     outcome = call("projects", "delete", "billing")
     assert (outcome.code, "--yes" in outcome.err, api.seen) == (2, True, [])
