@@ -22,6 +22,8 @@ Query = list[tuple[str, str | int | float | bool | None]]
 TIMEOUT = 30.0
 """Seconds for one request, as in contract-cli-plugins 4.2 (`apply`)."""
 CONNECT_TIMEOUT = 5.0
+SLOW = 600.0
+"""Seconds for what may take the server minutes."""
 CONNECT_ATTEMPTS = 3
 STREAM_SILENCE = 45.0
 """Seconds without a byte after which a stream counts as broken: three of the server's keep-alive ticks (3.4)."""
@@ -175,13 +177,28 @@ class Client:
 
     # Projects and pipelines
 
-    def projects(self) -> dict[str, Any]:
+    def projects(self, limit: int | None = None, offset: int = 0) -> dict[str, Any]:
         """GET /api/v1/projects (contract-runs 2.1)."""
-        return self._get("/api/v1/projects")
+        page: Query = [("offset", offset)] if limit is None else [("limit", limit), ("offset", offset)]
+        return self._get("/api/v1/projects", page if limit or offset else None)
 
     def project(self, slug: str) -> dict[str, Any]:
         """GET /api/v1/projects/{slug} (2.2), without recent runs beyond the one that must be asked for."""
         return self._get(f"/api/v1/projects/{quote(slug, safe='')}", [("runs", 1)])
+
+    def vsm(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/vsm (2.3)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/vsm")
+
+    def delete_project(self, slug: str) -> dict[str, Any]:
+        """DELETE /api/v1/projects/{slug} (2.6). Millions of log lines may go with it."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}"
+        return self._json(self._send(self._http.build_request("DELETE", path, timeout=SLOW)))
+
+    def run_all(self, slug: str) -> dict[str, Any]:
+        """POST /api/v1/projects/{slug}/run-all (2.7). Each repository is asked, one after the other."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/run-all"
+        return self._json(self._send(self._http.build_request("POST", path, timeout=SLOW)))
 
     def apply(self, request: Mapping[str, object]) -> dict[str, Any]:
         """POST /api/v1/projects/apply (2.4), JSON form."""
@@ -194,6 +211,10 @@ class Client:
     def trigger(self, pipeline_id: str) -> dict[str, Any]:
         """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
         return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
+
+    def dashboard(self) -> dict[str, Any]:
+        """GET /api/v1/dashboard/metrics (8.1)."""
+        return self._get("/api/v1/dashboard/metrics")
 
     # Environments
 
@@ -251,6 +272,27 @@ class Client:
     def cancel_run(self, run_id: str) -> None:
         """POST /api/v1/runs/{id}/cancel (3.9)."""
         self._post(f"/api/v1/runs/{run_id}/cancel", None)
+
+    def rerun_run(self, run_id: str) -> dict[str, Any]:
+        """POST /api/v1/runs/{id}/rerun (3.10). Never repeated: each call makes a run."""
+        return self._post(f"/api/v1/runs/{run_id}/rerun", None)
+
+    # Jobs
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/cancel (4.1)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/cancel", None)
+
+    def rerun_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/rerun (4.2)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/rerun", None)
+
+    def vote(self, job_id: str, decision: str, *, comment: str = "", user: str = "") -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/approve or /reject (4.3). `user` counts only without authentication."""
+        said = {key: value for key, value in (("comment", comment), ("user", user)) if value}
+        return self._post(f"/api/v1/job_runs/{job_id}/{decision}", said or None)
+
+    # What runs leave behind
 
     def artifacts(self, run_id: str) -> list[Artifact]:
         """GET /api/v1/runs/{id}/artifacts (3.6)."""

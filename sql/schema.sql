@@ -703,6 +703,8 @@ CREATE INDEX run_gate_passes_of_lane ON public.run_gate_passes USING btree (pipe
 
 CREATE INDEX runs_by_definition ON public.runs USING btree (definition_id);
 
+CREATE INDEX runs_by_end ON public.runs USING btree (finished_at) INCLUDE (status, started_at) WHERE (finished_at IS NOT NULL);
+
 CREATE INDEX runs_by_upstream ON public.runs USING btree (upstream_run_id) WHERE (upstream_run_id IS NOT NULL);
 
 CREATE INDEX runs_feed ON public.runs USING btree (created_at DESC, id DESC);

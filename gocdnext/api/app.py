@@ -1,4 +1,5 @@
-"""The HTTP application: blueprints, the order of checks around each request, the error table.
+"""The HTTP application: blueprints, the order of checks around each request, the error table, and what is done to every
+answer.
 
 Nothing here knows a resource. Order: OPTIONS, unknown path or verb, NUL bytes, role, handler.
 """
@@ -13,7 +14,10 @@ from gocdnext.api import (
     agents,
     artifacts,
     authorise,
+    compression,
+    conditional,
     cors,
+    dashboard,
     environments,
     errors,
     groups,
@@ -23,11 +27,13 @@ from gocdnext.api import (
     plugins,
     projects,
     reports,
+    request_ids,
     runs,
     secrets,
     service_accounts,
     signin,
     users,
+    value_stream,
 )
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
@@ -53,6 +59,8 @@ BLUEPRINTS = (
     users.blueprint,
     service_accounts.blueprint,
     groups.blueprint,
+    value_stream.blueprint,
+    dashboard.blueprint,
 )
 
 
@@ -84,6 +92,7 @@ def create_app(services: Services) -> QuartTrio:
 
 
 async def _check() -> Response | None:
+    request_ids.begin(request)
     if request.method == "OPTIONS":
         return cors.preflight()
     if request.routing_exception is not None:
@@ -95,6 +104,9 @@ async def _check() -> Response | None:
 
 
 async def _finish(response: Response) -> Response:
+    request_ids.finish(response)
+    conditional.finish(request, response)
+    await compression.finish(request, response)
     cors.allow(request, response)
     authorise.finish(response)
     response.headers["X-Content-Type-Options"] = "nosniff"

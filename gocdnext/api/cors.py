@@ -5,7 +5,12 @@ from __future__ import annotations
 from quart import Request, Response
 
 METHODS = "GET, POST, PUT, DELETE, OPTIONS"
-HEADERS = "Content-Type, X-GitHub-Event, X-GitHub-Delivery, X-Hub-Signature-256, Authorization, Last-Event-ID"
+HEADERS = (
+    "Content-Type, X-GitHub-Event, X-GitHub-Delivery, X-Hub-Signature-256, Authorization, Last-Event-ID, If-None-Match, "
+    "X-Request-Id"
+)
+EXPOSED = "ETag, X-Gocdnext-Signaled-Jobs, X-Request-Id, X-Total-Count"
+"""Headers of an answer that scripts of another origin may read."""
 
 
 def preflight() -> Response:
@@ -25,3 +30,4 @@ def allow(request: Request, response: Response) -> None:
         headers["Access-Control-Allow-Credentials"] = "true"
     headers["Access-Control-Allow-Methods"] = METHODS
     headers["Access-Control-Allow-Headers"] = HEADERS
+    headers["Access-Control-Expose-Headers"] = EXPOSED

@@ -60,6 +60,7 @@ def register(app: QuartTrio) -> None:
     app.register_error_handler(DomainError, _domain)
     app.register_error_handler(DatabaseUnavailableError, _database_away)
     app.register_error_handler(asyncpg.DataError, _data)
+    app.register_error_handler(asyncpg.TransactionRollbackError, _in_each_others_way)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -97,6 +98,14 @@ async def _data(error: asyncpg.DataError) -> Response:
     """A value that PostgreSQL has no room for, past the checks: the caller's, not ours."""
     _LOG.warning("value refused by the database", error=str(error))
     return answer(wire.Error(error="a value in the request cannot be stored"), 400)
+
+
+async def _in_each_others_way(error: asyncpg.TransactionRollbackError) -> Response:
+    """Two changes waited for each other and PostgreSQL let the other one go first; nothing of this one is kept."""
+    _LOG.warning("change refused by the database", error=str(error))
+    response = answer(wire.Error(error="another change was in the way, try again"), 503)
+    response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 async def _unexpected(error: Exception) -> Response:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-
-import trio
 from quart import Blueprint, Response, request
 
 import gocdnext
@@ -49,15 +46,10 @@ async def version() -> Response:
 
 @route(blueprint, "GET", "/metrics")
 async def metrics() -> Response:
-    """Prometheus text, OpenMetrics when asked for, compressed when allowed."""
+    """Prometheus text, OpenMetrics when asked for."""
     here = services()
     body, content_type = await here.metrics.exposition(here.db, request.headers.get("Accept", ""))
-    response = Response(body, content_type=content_type)
-    if request.accept_encodings.quality("gzip") > 0:
-        response.set_data(await trio.to_thread.run_sync(gzip.compress, body, 4))
-        response.headers["Content-Encoding"] = "gzip"
-    response.headers.add("Vary", "Accept-Encoding")
-    return response
+    return Response(body, content_type=content_type)
 
 
 def _state(word: str) -> Response:

@@ -1,15 +1,15 @@
-"""`/api/v1/projects`: list, detail, apply (contract-runs 2)."""
+"""`/api/v1/projects`: list, detail, apply, delete, starting all pipelines (contract-runs 2)."""
 
 from __future__ import annotations
 
 from quart import Blueprint, Response, g, request
 
-from gocdnext.api import params, render
+from gocdnext.api import params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
 from gocdnext.projects import apply as applying
-from gocdnext.projects import read
+from gocdnext.projects import delete, read, run_all
 from gocdnext.projects.request import ApplyBody, ApplyRequest, from_body, from_form
 
 blueprint = Blueprint("projects", __name__)
@@ -42,6 +42,38 @@ async def apply() -> Response:
     wanted = await _apply_request()
     result = await applying.apply(here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue)
     return answer(render.applied(wanted.slug, result))
+
+
+@route(blueprint, "DELETE", "/api/v1/projects/<slug>")
+async def delete_project(slug: str) -> Response:
+    """Removes a project with its whole history (2.6)."""
+    here = services()
+    gone = await delete.delete(here.db, here.runs, slug)
+    for _ in range(gone.stopped):
+        here.metrics.job_left()
+    message = wire.DeletedProject(
+        slug=slug,
+        pipelines_deleted=gone.pipelines,
+        runs_deleted=gone.runs,
+        secrets_deleted=gone.secrets,
+        scm_sources_deleted=gone.scm_sources,
+    )
+    return answer(message)
+
+
+@route(blueprint, "POST", "/api/v1/projects/<slug>/run-all")
+async def run_all_pipelines(slug: str) -> Response:
+    """Starts a run of each pipeline (2.7)."""
+    here = services()
+    by = "" if g.subject is None else g.subject.email
+    fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock)
+    results = [
+        wire.Fired(
+            pipeline_id=str(one.pipeline_id), run_id=None if one.run_id is None else str(one.run_id), error=one.error
+        )
+        for one in fired
+    ]
+    return answer(wire.RunAll(results=results, run_ids=[one.run_id for one in results if one.run_id]), 202)
 
 
 async def _apply_request() -> ApplyRequest:

@@ -241,14 +241,22 @@ def _pipeline(row: Row, figures: Row) -> wire.PipelineSummary:
         updated_at=utc(row["updated_at"]),
         definition_stages=row["definition_stages"] or [],
         definition_jobs=msgspec.convert(row["definition_jobs"] or [], list[wire.DefinitionJob]),
-        latest_run=None if row["run_id"] is None else _latest_run(row),
+        latest_run=latest_run(row),
         latest_run_stages=_stages(row),
-        metrics=_metrics(figures, msgspec.convert(row["stage_stats"] or [], list[wire.StageStat])),
+        metrics=pipeline_metrics(row, figures),
         latest_run_meta=None if row["run_id"] is None else _meta(row),
     )
 
 
-def _latest_run(row: Row) -> wire.RunSummary:
+def pipeline_metrics(row: Row, figures: Row) -> wire.PipelineMetrics | None:
+    """The figures of a pipeline and its stages; None while there is nothing to count."""
+    return _metrics(figures, msgspec.convert(row["stage_stats"] or [], list[wire.StageStat]))
+
+
+def latest_run(row: Row) -> wire.RunSummary | None:
+    """The newest run in the row of a pipeline."""
+    if row["run_id"] is None:
+        return None
     fields = {**dict(row.items()), "pipeline_id": row["id"], "pipeline_name": row["name"]}
     return wire.RunSummary(**_run_fields(fields, row["run_id"]))
 

@@ -1,4 +1,4 @@
-"""`apply` and `trigger`: from files to pipelines, from a pipeline to a run."""
+"""`apply`: from files to pipelines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gocdnext.cli import complete, select
+from gocdnext.cli import complete
 from gocdnext.cli.common import Failure, Target, print_json, target_options
 from gocdnext.cli.terminal import safe
 
@@ -105,23 +105,3 @@ def report(answer: dict[str, object]) -> list[str]:
 
 def _verb(created: object) -> str:
     return "created" if created else "updated"
-
-
-@click.command()
-@target_options
-@click.argument("pipeline", metavar="SLUG/PIPELINE", shell_complete=complete.pipelines)
-@click.option("-f", "--follow", is_flag=True, help="Print its log until it ends; exit code 1 unless it succeeded.")
-def trigger(target: Target, pipeline: str, follow: bool) -> None:
-    """Start a run of a pipeline, given as slug/pipeline or by its id."""
-    with target.client("triggering") as client:
-        answer = client.trigger(select.pipeline_id(client, pipeline))
-    if target.as_json:
-        print_json(answer)
-    else:
-        click.echo(f"run {safe(pipeline, colours=False)}#{answer['counter']} {answer['run_id']}")
-    if follow:
-        from gocdnext.cli.logs import follow_run, printer
-
-        with target.client() as client:
-            show = printer(plain=False, raw=False)
-            raise SystemExit(follow_run(target, client, answer["run_id"], None, show))

@@ -1,4 +1,4 @@
-"""`runs`, `run show`, `cancel`: looking at runs and stopping one."""
+"""`runs list`, `show`, `watch`, `cancel`, `rerun`; `run PIPELINE`, `run show`, `cancel`: looking at runs, steering them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ from typing import TYPE_CHECKING
 import click
 
 from gocdnext.cli import complete, select
-from gocdnext.cli.common import Target, print_json, target_options
+from gocdnext.cli.common import FAILED, Target, print_json, target_options
+from gocdnext.cli.groups import DefaultGroup
+from gocdnext.cli.pipelines import follow_option, follow_to_the_end, pipeline_argument
+from gocdnext.cli.pipelines import start as start_run
+from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import duration, moment, safe, status
 
 if TYPE_CHECKING:
     from gocdnext.client import Job, Run, Stage
 
 run_argument = click.argument("run", metavar="RUN", shell_complete=complete.runs)
-SHOWN_ID = 8
-"""Characters of an id in the table; a command takes the beginning of an id too."""
 COLUMNS = ("run", "status", "cause", "by", "created", "took", "id")
 
 
-@click.command()
+@click.group(cls=DefaultGroup, default="list")
+def runs() -> None:
+    """List runs, show, watch, cancel and repeat one. Without a command: list.
+
+    A run is slug/pipeline#41, slug/pipeline for the newest, #41 where only one pipeline has such a run, an id, or the
+    beginning of one.
+    """
+
+
+@runs.command("list")
 @target_options
 @click.option("--project", metavar="SLUG", shell_complete=complete.projects, help="Only runs of this project.")
 @click.option("--pipeline", metavar="NAME", help="Only runs of pipelines of this name.")
@@ -28,48 +39,37 @@ COLUMNS = ("run", "status", "cause", "by", "created", "took", "id")
 @click.option("--cause", metavar="CAUSE", help="Only runs of this cause: manual, webhook, upstream, poll, ...")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="How many to leave out at the start.")
-def runs(target: Target, limit: int, offset: int, **filters: str | None) -> None:
+def list_(target: Target, limit: int, offset: int, **filters: str | None) -> None:
     """List runs, newest first."""
     with target.client("asking for runs") as client:
         page = client.runs(limit=limit, offset=offset, **filters)
     if target.as_json:
         print_json(page)
-    elif sys.stdout.isatty():
-        _print_table(page["runs"], page["total"])
-    else:
-        for run in page["runs"]:
-            click.echo("\t".join(_row(run)))
+        return
+    print_rows(COLUMNS, map(_row, page["runs"]), folded=frozenset({"by", "cause"}))
+    if sys.stdout.isatty() and page["total"] > len(page["runs"]):
+        click.echo(f"{len(page['runs'])} of {page['total']}; more with --limit and --offset", err=True)
 
 
 def _row(run: Run) -> tuple[str, ...]:
     """The values of COLUMNS."""
     took = duration(run.get("started_at"), run.get("finished_at"))
-    by = safe(run.get("triggered_by") or "-", colours=False)
+    by = run.get("triggered_by") or "-"
     return run_name(run), run["status"], run["cause"], by, moment(run.get("created_at")), took, run["id"]
 
 
-def _print_table(runs: list[Run], total: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from gocdnext.cli.terminal import COLOURS
-
-    table = Table(box=None, pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=column not in ("by", "cause"), overflow="fold")
-    for run in runs:
-        name, state, *rest, run_id = _row(run)
-        coloured = Text(state, style=COLOURS.get(state, ""))
-        table.add_row(Text(name), coloured, *map(Text, rest), Text(run_id[:SHOWN_ID]))
-    Console().print(table)
-    if total > len(runs):
-        click.echo(f"{len(runs)} of {total}; more with --limit and --offset", err=True)
-
-
-@click.group()
+@click.group(cls=DefaultGroup, default="start")
 def run() -> None:
-    """Look at one run."""
+    """Start a run of a pipeline: `gocdnext run slug/pipeline` is `gocdnext run start slug/pipeline`."""
+
+
+@run.command()
+@target_options
+@pipeline_argument
+@follow_option
+def start(target: Target, pipeline: str, follow: bool) -> None:
+    """Start a run of a pipeline, given as slug/pipeline, by its id, or the beginning of it."""
+    start_run(target, pipeline, follow)
 
 
 @run.command()
@@ -86,6 +86,9 @@ def show(target: Target, run: str) -> None:
         print_json(detail)
     else:
         print_run(detail)
+
+
+runs.add_command(show)
 
 
 def print_run(run: Run) -> None:
@@ -143,3 +146,48 @@ def cancel(target: Target, run: str) -> None:
         print_json({"run_id": run_id, "status": "canceled"})
     else:
         click.echo(f"canceled {run_id}")
+
+
+runs.add_command(cancel)
+
+
+@runs.command()
+@target_options
+@run_argument
+@follow_option
+def rerun(target: Target, run: str, follow: bool) -> None:
+    """Make a new run of a finished one, with the same revisions.
+
+    RUN is an id, the beginning of one, slug/pipeline#41, or slug/pipeline for the newest.
+    """
+    with target.client("repeating") as client:
+        answer = client.rerun_run(select.run_id(client, run))
+    if target.as_json:
+        print_json(answer)
+    else:
+        click.echo(f"run #{answer['counter']} {answer['run_id']}")
+    if follow:
+        follow_to_the_end(target, answer["run_id"])
+
+
+@runs.command()
+@target_options
+@run_argument
+def watch(target: Target, run: str) -> None:
+    """Tell how the stages and jobs of a run get on until it ends. Exit code 1 unless it succeeded.
+
+    RUN is an id, the beginning of one, slug/pipeline#41, or slug/pipeline for the newest. With --json the run is
+    printed each time that something about it has changed.
+    """
+    from gocdnext.cli.watch import changes
+
+    with target.client() as client:
+        state = ""
+        for detail, told in changes(client, select.run_id(client, run)):
+            state = detail["status"]
+            if target.as_json:
+                print_json(detail)
+                continue
+            for name, now in told:
+                click.echo(f"{status(now, 17)}  {safe(name, colours=False)}")
+    raise SystemExit(0 if state == "success" else FAILED)

@@ -76,10 +76,14 @@ def duration(started: str | None, finished: str | None) -> str:
     if not started:
         return "-"
     end = parse(finished) if finished else datetime.now(UTC)
-    seconds = max(0.0, (end - parse(started)).total_seconds())
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
+    return seconds((end - parse(started)).total_seconds())
+
+
+def seconds(number: float) -> str:
+    """So many seconds as `0.4s`, `1m04s` or `2h00m05s`; less than none is none."""
+    if number < 60:
+        return f"{max(0.0, number):.1f}s"
+    minutes, rest = divmod(int(number), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m{rest:02}s" if hours else f"{minutes}m{rest:02}s"
 

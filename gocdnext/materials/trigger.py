@@ -5,9 +5,10 @@ The newest commit is asked of the repository first. What is asked never holds a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from gocdnext.runs.state import Revision
 
 _SQL = queries.load("materials")
 _LOG = structlog.get_logger(__name__)
+NO_MORE: Mapping[str, object] = MappingProxyType({})
 
 
 class Runs(Protocol):
@@ -42,9 +44,15 @@ class _Modification:
 
 
 async def trigger(
-    db: Database, runs: Runs, pipeline_id: UUID, triggered_by: str, *, clock: Callable[[], datetime]
+    db: Database,
+    runs: Runs,
+    pipeline_id: UUID,
+    triggered_by: str,
+    *,
+    clock: Callable[[], datetime],
+    more: Mapping[str, object] = NO_MORE,
 ) -> CreatedRun:
-    """Starts a run of a pipeline by hand; an empty `triggered_by` means `manual`.
+    """Starts a run of a pipeline by hand; an empty `triggered_by` means `manual`, `more` is added to its `cause_detail`.
 
     Raises NotFoundError (no such pipeline), UnprocessableError (nothing is known of its repository and it cannot be
     asked, or the pipeline has no stages), InvalidError (a name that cannot be stored).
@@ -58,11 +66,15 @@ async def trigger(
     head, reason = await _refresh(db, materials, clock)
     from_upstream = await _from_upstream(db, pipeline_id, materials, by)
     if from_upstream is not None:
-        return await runs.create(from_upstream)
+        return await runs.create(_with(from_upstream, more))
     chosen = head or _newest(materials)
     if chosen is None and reason:
         raise UnprocessableError(reason)
-    return await runs.create(_manual(pipeline_id, chosen, by))
+    return await runs.create(_with(_manual(pipeline_id, chosen, by), more))
+
+
+def _with(new: NewRun, more: Mapping[str, object]) -> NewRun:
+    return replace(new, cause_detail={**new.cause_detail, **more})
 
 
 async def _refresh(

@@ -24,6 +24,15 @@ class Slot:
     capacity: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that an agent has."""
+
+    agent_id: UUID
+    run_id: UUID
+    job_id: UUID
+
+
 Wanted = frozenset[frozenset[str]]
 """Sets of tags that jobs wait for: any agent that has all of one set and a free slot will do."""
 

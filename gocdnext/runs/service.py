@@ -6,7 +6,7 @@ Each is an event on one run (`events`), carried out by `changes`. No rule is her
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,7 +18,7 @@ from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFound
 from gocdnext.runs import events, waiting
 from gocdnext.runs.changes import Changes, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
-from gocdnext.runs.ports import Fleet, Secrets, Wanted
+from gocdnext.runs.ports import Fleet, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
@@ -225,6 +225,17 @@ class RunService:
         """(run id, job id) of the agent's running jobs that somebody cancelled."""
         rows = await self._db.fetch(_SQL.running_jobs_of_agent, agent_id)
         return [(row["run_id"], row["id"]) for row in rows if row["cancel_requested"]]
+
+    async def forsake(self, jobs: Sequence[RunningJob]) -> int:
+        """Tells agents to stop jobs whose rows are gone; what they still report of them changes nothing. How many have a
+        session in this process."""
+        elsewhere = [
+            job for job in jobs if not self._fleet.cancel(job.agent_id, job.run_id, job.job_id, "the run was deleted")
+        ]
+        if elsewhere:
+            ids = [(job.agent_id, job.run_id, job.job_id) for job in elsewhere]
+            await self._db.execute(_SQL.notify_stop_job, *map(list, zip(*ids, strict=True)))
+        return len(jobs) - len(elsewhere)
 
     async def reap(self) -> int:
         """One pass over running jobs whose agent is gone or silent; how many were taken back."""

@@ -307,6 +307,13 @@ CROSS JOIN LATERAL (
     WHERE pl.project_id = g.id OR pl.id = g.id
 ) f;
 
+-- name: pipeline_ids
+-- The pipelines of the project with slug $1 by name; one row without an id when it has none, no row without a project.
+SELECT pl.id FROM projects p
+LEFT JOIN pipelines pl ON pl.project_id = p.id
+WHERE p.slug = $1
+ORDER BY pl.name;
+
 -- name: pipeline_source
 -- The verbatim text a pipeline was applied with.
 SELECT source FROM pipelines

@@ -33,9 +33,9 @@ def error(answer: httpx.Response, status: int) -> str:
 async def test_unknown_path_and_verb(world: World) -> None:
     for path in ("/", "/nope", "/api/v1/nope", "/api/v1/projects/", "/api/v1//projects", "/api/v1/projects/a/b"):
         assert error(await world.http.get(path), 404) == "404 page not found"
-    answer = await world.http.delete("/api/v1/projects/apply")
+    answer = await world.http.put("/api/v1/projects/apply")
     assert error(answer, 405) == "method not allowed"
-    assert {verb.strip() for verb in answer.headers["allow"].split(",")} == {"GET", "POST"}
+    assert {verb.strip() for verb in answer.headers["allow"].split(",")} == {"GET", "POST", "DELETE"}
     answer = await world.http.put("/api/v1/runs")
     assert answer.headers["allow"] == "GET"
     assert (await world.http.head("/api/v1/runs")).status_code == 405

@@ -18,6 +18,9 @@ from gocdnext.api.wire.base import (
     Time,
     Wire,
 )
+from gocdnext.api.wire.dashboard import (
+    DashboardMetrics,
+)
 from gocdnext.api.wire.environments import (
     Deployment,
     Deployments,
@@ -55,7 +58,9 @@ from gocdnext.api.wire.projects import (
     AppliedPipeline,
     AppliedScmSource,
     DefinitionJob,
+    DeletedProject,
     Edge,
+    Fired,
     JobRunLite,
     Label,
     PipelineMetrics,
@@ -64,6 +69,7 @@ from gocdnext.api.wire.projects import (
     ProjectDetail,
     Projects,
     ProjectSummary,
+    RunAll,
     RunMeta,
     ScmInfo,
     StageRunSummary,
@@ -104,6 +110,12 @@ from gocdnext.api.wire.secrets import (
     Secrets,
     SecretSet,
 )
+from gocdnext.api.wire.value_stream import (
+    GitMaterial,
+    ValueStream,
+    VsmEdge,
+    VsmNode,
+)
 
 __all__ = [
     "Agent",
@@ -120,7 +132,9 @@ __all__ = [
     "CoverageBaseline",
     "CoveragePoint",
     "CoverageTrend",
+    "DashboardMetrics",
     "DefinitionJob",
+    "DeletedProject",
     "Deployment",
     "Deployments",
     "Edge",
@@ -128,10 +142,12 @@ __all__ = [
     "EnvironmentVersion",
     "Environments",
     "Error",
+    "Fired",
     "Freeze",
     "FreezeBody",
     "GateAnswer",
     "GateVote",
+    "GitMaterial",
     "GlobalRun",
     "Health",
     "Id",
@@ -157,6 +173,7 @@ __all__ = [
     "RerunBody",
     "RerunJob",
     "RollbackBody",
+    "RunAll",
     "RunCoverage",
     "RunDetail",
     "RunMeta",
@@ -180,8 +197,11 @@ __all__ = [
     "Time",
     "TriggerBody",
     "Triggered",
+    "ValueStream",
     "Version",
     "VoteBody",
+    "VsmEdge",
+    "VsmNode",
     "Waiting",
     "Wire",
 ]

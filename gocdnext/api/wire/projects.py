@@ -155,3 +155,28 @@ class Applied(Wire):
     pipelines_removed: list[str]
     scm_source: AppliedScmSource | None = None
     warnings: list[str] = []
+
+
+class DeletedProject(Wire):
+    """How much went with a project (2.6)."""
+
+    slug: str
+    pipelines_deleted: int
+    runs_deleted: int
+    secrets_deleted: int
+    scm_sources_deleted: int
+
+
+class Fired(Wire):
+    """What became of one pipeline when all were started: a run, or why there is none."""
+
+    pipeline_id: Id
+    run_id: Id | None = None
+    error: str = ""
+
+
+class RunAll(Wire):
+    """The 202 of starting all pipelines (2.7)."""
+
+    results: list[Fired]
+    run_ids: list[Id]

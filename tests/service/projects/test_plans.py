@@ -71,6 +71,8 @@ async def test_hot_statements_do_not_read_whole_tables(db: Database) -> None:
     assert row is not None
     run: UUID = await db.fetchval("SELECT id FROM runs LIMIT 1")
     reading, listing, materials = queries.load("runs_read"), queries.load("projects"), queries.load("materials")
+    stream, glance, going = queries.load("value_stream"), queries.load("dashboard"), queries.load("delete_project")
+    week = NOW - timedelta(days=7)
     for name, statement, arguments in (
         ("summaries", listing.summaries, (None, None, 0)),
         ("previews", listing.previews, ([row["project"]],)),
@@ -84,6 +86,10 @@ async def test_hot_statements_do_not_read_whole_tables(db: Database) -> None:
         ("jobs_of_agent", reading.jobs_of_agent, (uuid4(), 50)),
         ("queue_depth", reading.queue_depth, ()),
         ("materials_of_pipeline", materials.materials_of_pipeline, (row["pipeline"],)),
+        ("value stream, sources", stream.sources, (row["project"],)),
+        ("value stream, waits", stream.waits, (row["project"], week)),
+        ("dashboard", glance.figures, (NOW - timedelta(hours=13), week)),
+        ("delete, open runs", going.open_runs, ("p1",)),
         ("newest_green_upstream", materials.newest_green_upstream, (row["project"], "a", "build")),
     ):
         # A sub-plan that never runs (the count of a filter that was not given) has no bearing on the time.
