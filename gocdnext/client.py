@@ -104,6 +104,7 @@ class Run(TypedDict, total=False):
     started_at: str
     finished_at: str
     triggered_by: str
+    waiting: dict[str, str]
     stages: list[Stage]
     revisions: dict[str, dict[str, str]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, g, request
 
-from gocdnext.api import params, render, wire
+from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
@@ -32,7 +32,8 @@ async def show_project(slug: str) -> Response:
     here = services()
     runs = params.whole("runs", DEFAULT_RUNS, low=1, high=MAX_RUNS)
     found = await read.project(here.db, here.figures, slug, here.clock(), runs)
-    return answer(render.project_detail(found, g.subject))
+    listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
+    return answer(render.project_detail(found, await explained.reasons_of(listed), g.subject))
 
 
 @route(blueprint, "POST", "/api/v1/projects/apply")

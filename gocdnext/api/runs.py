@@ -6,7 +6,7 @@ from uuid import UUID
 
 from quart import Blueprint, Response, request
 
-from gocdnext.api import params, render, wire
+from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
@@ -15,6 +15,7 @@ from gocdnext.logs.stream import parse_last_event_id, stream
 from gocdnext.logs.windows import windows
 from gocdnext.projects import read
 from gocdnext.runs.state import OPEN
+from gocdnext.runs.waiting import NOTHING
 
 blueprint = Blueprint("runs", __name__)
 
@@ -37,7 +38,9 @@ async def list_runs() -> Response:
         pipeline=pipeline,
         pipeline_id=None if pipeline is None else params.parse_uuid(pipeline),
     )
-    return answer(render.feed(await read.feed(services().db, wanted, limit, offset), limit, offset))
+    found = await read.feed(services().db, wanted, limit, offset)
+    reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
+    return answer(render.feed(found, reasons, limit, offset))
 
 
 @route(blueprint, "GET", "/api/v1/runs/<run_id>")
@@ -56,7 +59,7 @@ async def show_run(run_id: str) -> Response:
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
-        render.add_reasons(detail, await services().runs.reasons(run))
+        render.add_reasons(detail, (await services().runs.reasons([run])).get(run, NOTHING))
     return answer(detail)
 
 
