@@ -10,6 +10,7 @@ from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.logs.log_text import log_text
 from gocdnext.logs.stream import parse_last_event_id, stream
 from gocdnext.logs.windows import windows
@@ -99,22 +100,24 @@ async def log_file(run_id: str, job_id: str) -> Response:
     return response
 
 
-@route(blueprint, "POST", "/api/v1/runs/<run_id>/cancel")
+@route(blueprint, "POST", "/api/v1/runs/<run_id>/cancel", Audited("run.cancel", "run", "{run_id}"))
 async def cancel_run(run_id: str) -> Response:
     """Cancels an open run (3.9)."""
     signaled = await services().runs.cancel_run(params.uuid(run_id, "invalid run id"))
+    note(signaled_jobs=signaled)
     response = Response(b"", 204, headers={"X-Gocdnext-Signaled-Jobs": str(signaled)})
     del response.headers["Content-Type"]
     return response
 
 
-@route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun")
+@route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun", Audited("run.rerun", "run", "{run_id}"))
 async def rerun(run_id: str) -> Response:
     """A new run with the revisions of a finished one (3.10)."""
     old = params.uuid(run_id, "invalid run id")
     body = await params.optional_body(wire.RerunBody)
     made = await services().runs.rerun(old, body.triggered_by or "")
     new = str(made.run_id)
+    note(target=new, rerun_of=str(old), counter=made.counter)
     return answer(wire.Rerun(id=new, run_id=new, counter=made.counter, rerun_of=str(old)), 202)
 
 

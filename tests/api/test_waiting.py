@@ -26,11 +26,13 @@ async def start(world: World, name: str = "ci", **more: Any) -> tuple[str, str]:
 
 
 async def listed(world: World) -> list[dict[str, Any]]:
-    """`waiting` by run id in the feed, the project's runs and its pipelines."""
+    """`waiting` by run id in the feed, the project's runs, its pipelines and their value stream."""
     feed = (await get(world, "/api/v1/runs"))["runs"]
     project = await get(world, "/api/v1/projects/billing")
     newest = [one["latest_run"] for one in project["pipelines"] if "latest_run" in one]
-    return [{run["id"]: run.get("waiting") for run in runs} for runs in (feed, project["runs"], newest)]
+    stream = (await get(world, "/api/v1/projects/billing/vsm"))["nodes"]
+    mapped = [one["latest_run"] for one in stream if "latest_run" in one]
+    return [{run["id"]: run.get("waiting") for run in runs} for runs in (feed, project["runs"], newest, mapped)]
 
 
 async def test_lists_say_what_details_say(world: World) -> None:
@@ -43,12 +45,17 @@ async def test_lists_say_what_details_say(world: World) -> None:
     agent = await world.agent_online()
     await world.runs.dispatch(UUID(first))
     serial = {"code": "serial", "text": "another run of this serial pipeline is running", "detail": first}
-    feed, recent, newest = await listed(world)
+    feed, recent, newest, mapped = await listed(world)
     assert feed == recent == {second: serial, first: None}
-    assert newest == {second: serial}
+    assert newest == mapped == {second: serial}
     await world.finish_jobs(agent, first)
     await world.finish_jobs(agent, second)
-    assert await listed(world) == [{second: None, first: None}, {second: None, first: None}, {second: None}]
+    assert await listed(world) == [
+        {second: None, first: None},
+        {second: None, first: None},
+        {second: None},
+        {second: None},
+    ]
 
 
 async def test_a_frozen_gate_is_marked_in_the_project(world: World) -> None:
