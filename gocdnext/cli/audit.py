@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gocdnext.cli.common import Target, print_json, target_options
+from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import moment, parse, safe
 from gocdnext.durations import retention
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gocdnext.client import Client
 
 Event = dict[str, Any]
+COLUMNS = ("at", "who", "from", "action", "with", "outcome", "details")
+FOLDED = frozenset({"who", "with", "details"})
 PAGE = 500
 """Events of one answer: the most that the server gives."""
 DEFAULT_LIMIT = 100
@@ -52,11 +55,14 @@ def audit(target: Target, limit: int | None, follow: bool, **filters: str | None
     most = limit or (None if wanted["since"] and not follow else DEFAULT_LIMIT)
     with target.client() as client:
         found = _follow(client, wanted, most) if follow else islice(_events(client, wanted), most)
-        for event in found:
-            if target.as_json:
+        if target.as_json:
+            for event in found:
                 print_json(event)
-            else:
-                _print(event)
+        elif follow or most is None:  # no table of what has no end, or may be very long
+            for event in found:
+                click.echo("\t".join(safe(value, colours=False) for value in _row(event)))
+        else:
+            print_rows(COLUMNS, map(_row, found), folded=FOLDED)
 
 
 def _events(client: Client, wanted: dict[str, str | None]) -> Iterator[Event]:
@@ -112,10 +118,10 @@ def _when(text: str | None) -> str | None:
     return (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(timespec="seconds")
 
 
-def _print(event: Event) -> None:
+def _row(event: Event) -> tuple[str, ...]:
+    """The values of COLUMNS."""
     actor = event.get("actor_email") or event.get("actor_name") or "-"
     what = f"{event['target_type']} {event.get('target_id') or '-'}"
     ended = f"{event['outcome']} {event.get('status') or '-'}"
     details = " ".join(f"{name}={value}" for name, value in event["metadata"].items())
-    values = (moment(event["at"]), actor, event.get("address") or "-", event["action"], what, ended, details)
-    click.echo("\t".join(safe(value, colours=False) for value in values))
+    return moment(event["at"]), actor, event.get("address") or "-", event["action"], what, ended, details
