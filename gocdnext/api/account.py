@@ -11,6 +11,7 @@ from gocdnext.api import params, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts, api_tokens, service_accounts, sessions
 from gocdnext.auth.api_tokens import Owner
@@ -63,10 +64,11 @@ async def _row(user_id: UUID) -> Any:
         raise NotAuthenticatedError("not authenticated") from None
 
 
-@route(blueprint, "POST", "/api/v1/me/password")
+@route(blueprint, "POST", "/api/v1/me/password", Audited("user.password_change", "user"))
 async def change_password() -> Response:
     """Another password for the caller (2.8)."""
     user_id = _person("password change is only for local accounts")
+    note(target=str(user_id))
     said = await people.body(wire.PasswordBody, PASSWORDS, "invalid JSON body")
     if not said.current_password or not said.new_password:
         raise InvalidError("current_password and new_password required")
@@ -84,10 +86,11 @@ async def preferences() -> Response:
     return answer(wire.Preferences(preferences=row["preferences"], updated_at=utc(row["updated_at"])))
 
 
-@route(blueprint, "PUT", "/api/v1/account/preferences")
+@route(blueprint, "PUT", "/api/v1/account/preferences", Audited("preferences.set", "user"))
 async def save_preferences() -> Response:
     """Replaces it whole (3.2)."""
     user_id = _person("only people have preferences")
+    note(target=str(user_id))
     said = await people.body(wire.PreferencesBody, PREFERENCES, "invalid body")
     document = said.preferences or {}
     hidden = document.get("hidden_projects", [])
@@ -104,19 +107,23 @@ async def list_tokens() -> Response:
     return answer(wire.Tokens(tokens=[people.token(row) for row in rows]))
 
 
-@route(blueprint, "POST", "/api/v1/account/api-tokens")
+@route(blueprint, "POST", "/api/v1/account/api-tokens", Audited("api_token.create", "api_token"))
 async def create_token() -> Response:
     """A new token; only this answer ever shows it."""
     owner = _owner()
     said = await people.body(wire.TokenBody)
+    note(subject="user")
     return await new_token(owner, said)
 
 
-@route(blueprint, "DELETE", "/api/v1/account/api-tokens/<token_id>")
+@route(
+    blueprint, "DELETE", "/api/v1/account/api-tokens/<token_id>", Audited("api_token.revoke", "api_token", "{token_id}")
+)
 async def revoke_token(token_id: str) -> Response:
     """Revokes one of the caller's tokens; again is fine."""
     user_id = _person("forbidden")
     found = params.uuid(token_id, "invalid token id")
+    note(subject="user")
     await api_tokens.revoke(services().identity, Owner(user_id=user_id), found)
     return people.nothing()
 
@@ -126,6 +133,7 @@ async def new_token(owner: Owner, said: wire.TokenBody) -> Response:
     if said.expires_at is not None and said.expires_at.tzinfo is None:
         raise InvalidError("invalid json: expires_at needs a time zone, for example Z")
     row, plaintext = await api_tokens.create(services().identity, owner, said.name or "", said.expires_at)
+    note(target=str(row["id"]), name=row["name"])
     response = answer(wire.NewToken(token=people.token(row), plaintext=plaintext), 201)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -8,6 +8,7 @@ from gocdnext.api import params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.auth import agents
 from gocdnext.projects import read
 
@@ -37,27 +38,30 @@ async def show_agent(agent_id: str) -> Response:
     )
 
 
-@route(blueprint, "POST", "/api/v1/agents")
+@route(blueprint, "POST", "/api/v1/agents", Audited("agent.create", "agent"))
 async def create_agent() -> Response:
     """A new agent with a token of its own; 409 when there is one of this name."""
     here = services()
     body = await params.optional_body(wire.NewAgentBody)
-    return _token(await agents.create(here.db, here.new_id(), body.name, here.clock()), 201)
+    note(name=body.name)
+    made = await agents.create(here.db, here.new_id(), body.name, here.clock())
+    note(target=str(made.agent_id))
+    return _token(made, 201)
 
 
-@route(blueprint, "POST", "/api/v1/agents/<agent_id>/token")
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/token", Audited("agent.token", "agent", "{agent_id}"))
 async def new_token(agent_id: str) -> Response:
     """Another token for an agent; a session that it has goes on."""
     return _token(await agents.change_token(services().db, params.uuid(agent_id)), 200)
 
 
-@route(blueprint, "POST", "/api/v1/agents/<agent_id>/disable")
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/disable", Audited("agent.disable", "agent", "{agent_id}"))
 async def disable_agent(agent_id: str) -> Response:
     """No more work for the agent, at once and on every server; what it runs goes on."""
     return await _set_disabled(agent_id, disabled=True)
 
 
-@route(blueprint, "POST", "/api/v1/agents/<agent_id>/enable")
+@route(blueprint, "POST", "/api/v1/agents/<agent_id>/enable", Audited("agent.enable", "agent", "{agent_id}"))
 async def enable_agent(agent_id: str) -> Response:
     """Work for the agent again."""
     return await _set_disabled(agent_id, disabled=False)

@@ -13,6 +13,7 @@ from gocdnext.api import (
     account,
     agents,
     artifacts,
+    audit,
     authorise,
     compression,
     conditional,
@@ -32,6 +33,7 @@ from gocdnext.api import (
     secrets,
     service_accounts,
     signin,
+    trail,
     users,
     value_stream,
 )
@@ -61,6 +63,7 @@ BLUEPRINTS = (
     groups.blueprint,
     value_stream.blueprint,
     dashboard.blueprint,
+    audit.blueprint,
 )
 
 
@@ -86,6 +89,7 @@ def create_app(services: Services) -> QuartTrio:
     errors.register(app)
     app.before_request(_check)
     app.after_request(_finish)
+    trail.register(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app

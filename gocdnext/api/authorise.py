@@ -28,9 +28,9 @@ async def authorise() -> None:
     subject = await _bearer() or await _session()
     if subject is None:
         raise NotAuthenticatedError("not authenticated")
+    g.subject = subject
     if not subject.may(minimum):
         raise ForbiddenError("forbidden")
-    g.subject = subject
 
 
 async def _bearer() -> Subject | None:

@@ -11,6 +11,7 @@ from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc, utc_or_none
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.errors import NotFoundError
 from gocdnext.runs.environments import Environments
 
@@ -34,32 +35,55 @@ async def list_deployments(slug: str, name: str) -> Response:
     return answer(wire.Deployments(deployments=[_deployment(row) for row in rows], limit=limit, offset=offset))
 
 
-@route(blueprint, "POST", "/api/v1/projects/<slug>/environments/<name>/rollback")
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/projects/<slug>/environments/<name>/rollback",
+    Audited("deploy.rollback", "environment", "{slug}:{name}"),
+)
 async def rollback(slug: str, name: str) -> Response:
     """Deploys an earlier deployment again, by the job that made it; without one the newest that succeeded."""
     body = await params.optional_body(wire.RollbackBody)
     deployment = params.uuid(body.deployment_id, "invalid deployment id") if body.deployment_id else None
+    note(slug=slug, to_revision_id=None if deployment is None else str(deployment))
     made = await _environments().repeat(slug, name, deployment)
+    note(rerun_job_run_id=str(made.job_id), is_rollback=made.is_rollback)
     message = wire.Redeployed(
         job_run_id=str(made.job_id), run_id=str(made.run_id), attempt=made.attempt, is_rollback=made.is_rollback
     )
     return answer(message, 202)
 
 
-@route(blueprint, "PUT", "/api/v1/projects/<slug>/environments/<name>/freeze")
+@route(
+    blueprint,
+    "PUT",
+    "/api/v1/projects/<slug>/environments/<name>/freeze",
+    Audited("environment.freeze", "environment", "{slug}:{name}"),
+)
 async def freeze(slug: str, name: str) -> Response:
     """Freezes an environment, which need not exist yet; a second time changes reason and actor."""
     body = await params.optional_body(wire.FreezeBody)
     actor = (g.subject.email or g.subject.name) if g.subject is not None else body.user or "anonymous"
-    await _environments().freeze(slug, name, body.reason.replace("\0", ""), actor.replace("\0", ""))
+    reason = body.reason.replace("\0", "")
+    note(slug=slug, reason=reason)
+    project_id = await _environments().freeze(slug, name, reason, actor.replace("\0", ""))
+    note(target=f"{project_id}:{name}")
     return _done()
 
 
-@route(blueprint, "DELETE", "/api/v1/projects/<slug>/environments/<name>/freeze")
+@route(
+    blueprint,
+    "DELETE",
+    "/api/v1/projects/<slug>/environments/<name>/freeze",
+    Audited("environment.unfreeze", "environment", "{slug}:{name}"),
+)
 async def unfreeze(slug: str, name: str) -> Response:
     """Lets an environment go; runs that it held are looked at again."""
-    if not await _environments().unfreeze(slug, name):
+    note(slug=slug)
+    project_id = await _environments().unfreeze(slug, name)
+    if project_id is None:
         raise NotFoundError("the environment is not frozen, or there is no such project")
+    note(target=f"{project_id}:{name}")
     return _done()
 
 

@@ -11,6 +11,7 @@ from gocdnext.api import params, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import groups
 
@@ -25,27 +26,31 @@ async def list_groups() -> Response:
     return answer(wire.Groups(groups=[_message(row) for row in rows]))
 
 
-@route(blueprint, "POST", PATH)
+@route(blueprint, "POST", PATH, Audited("group.create", "group"))
 async def create_group() -> Response:
     """A new group, with nobody in it."""
     said = await people.body(wire.GroupBody)
+    note(name=said.name)
     row = await groups.create(services().identity, said.name or "", said.description or "", people.caller_id())
+    note(target=str(row["id"]))
     return answer(_message(row), 201)
 
 
-@route(blueprint, "PUT", f"{PATH}/<group_id>")
+@route(blueprint, "PUT", f"{PATH}/<group_id>", Audited("group.update", "group", "{group_id}"))
 async def change_group(group_id: str) -> Response:
     """Another name and description."""
     found = _group_id(group_id)
     said = await people.body(wire.GroupBody)
+    note(name=said.name)
     await groups.change(services().identity, found, said.name or "", said.description or "")
     return people.nothing()
 
 
-@route(blueprint, "DELETE", f"{PATH}/<group_id>")
+@route(blueprint, "DELETE", f"{PATH}/<group_id>", Audited("group.delete", "group", "{group_id}"))
 async def delete_group(group_id: str) -> Response:
     """Removes a group; one that is not there is fine."""
-    await groups.delete(services().identity, _group_id(group_id))
+    if not await groups.delete(services().identity, _group_id(group_id)):
+        unchanged()
     return people.nothing()
 
 
@@ -66,19 +71,23 @@ async def list_members(group_id: str) -> Response:
     return answer(wire.Members(members=members))
 
 
-@route(blueprint, "POST", f"{PATH}/<group_id>/members")
+@route(blueprint, "POST", f"{PATH}/<group_id>/members", Audited("group.member_add", "group", "{group_id}"))
 async def add_member(group_id: str) -> Response:
     """Puts a person into a group; again is fine."""
     found = _group_id(group_id)
     said = await people.body(wire.MemberBody)
     user_id = params.uuid(said.user_id or "", "invalid user_id")
+    note(user_id=str(user_id))
     await groups.add(services().identity, found, user_id, people.caller_id())
     return people.nothing()
 
 
-@route(blueprint, "DELETE", f"{PATH}/<group_id>/members/<user_id>")
+@route(
+    blueprint, "DELETE", f"{PATH}/<group_id>/members/<user_id>", Audited("group.member_remove", "group", "{group_id}")
+)
 async def remove_member(group_id: str, user_id: str) -> Response:
     """Takes a person out of a group; again is fine."""
+    note(user_id=user_id)
     await groups.remove(services().identity, _group_id(group_id), params.uuid(user_id, "invalid user_id"))
     return people.nothing()
 

@@ -10,6 +10,7 @@ from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.auth.identity import Subject
 from gocdnext.runs.events import Voter
 
@@ -20,10 +21,16 @@ MAX_COMMENT = 4000
 MAX_USER = 320
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/cancel")
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/cancel", Audited("job.cancel", "job_run", "{job_id}"))
 async def cancel_job(job_id: str) -> Response:
     """Cancels a queued job, or tells the agent of a running one to stop."""
     done = await services().runs.cancel_job(_job_id(job_id))
+    note(
+        run_id=str(done.run_id),
+        job_name=done.job_name,
+        signaled=done.signaled,
+        deferred=done.status == "canceling" and not done.signaled,
+    )
     message = wire.CancelledJob(
         job_run_id=str(done.job_run_id),
         run_id=str(done.run_id),
@@ -34,22 +41,23 @@ async def cancel_job(job_id: str) -> Response:
     return answer(message, 202)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/rerun")
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/rerun", Audited("job.rerun", "job_run", "{job_id}"))
 async def rerun_job(job_id: str) -> Response:
     """Runs a finished job again, as its next attempt."""
     job = _job_id(job_id)
     await params.optional_body(wire.RerunBody)
     done = await services().runs.rerun_job(job)
+    note(run_id=str(done.run_id), attempt=done.attempt)
     return answer(wire.RerunJob(job_run_id=str(job), run_id=str(done.run_id), attempt=done.attempt), 202)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/approve")
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/approve", Audited("approval.approve", "job_run", "{job_id}"))
 async def approve(job_id: str) -> Response:
     """Counts the caller's approval of a gate; the last one that is needed opens it."""
     return await _vote(job_id, approve=True)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/reject")
+@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/reject", Audited("approval.reject", "job_run", "{job_id}"))
 async def reject(job_id: str) -> Response:
     """Rejects a gate: it fails at once."""
     return await _vote(job_id, approve=False)
@@ -61,6 +69,13 @@ async def _vote(job_id: str, *, approve: bool) -> Response:
     voter = _voter(g.subject, body.user or "")
     comment = (body.comment or "").replace("\0", "")[:MAX_COMMENT]
     done = await services().runs.vote(job, voter, approve=approve, comment=comment)
+    note(
+        run_id=str(done.run_id),
+        stage_completed=done.stage_completed,
+        stage_status=done.stage_status,
+        run_completed=done.run_completed,
+        run_status=done.run_status,
+    )
     message = wire.GateAnswer(
         job_run_id=str(done.job_run_id),
         run_id=str(done.run_id),

@@ -8,6 +8,7 @@ from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import JSON, answer, prefers, text
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.materials.trigger import trigger
 from gocdnext.pipeline import json_schema
 from gocdnext.projects import read
@@ -31,13 +32,16 @@ async def pipeline_yaml(pipeline_id: str) -> Response:
     return response
 
 
-@route(blueprint, "POST", "/api/v1/pipelines/<pipeline_id>/trigger")
+@route(
+    blueprint, "POST", "/api/v1/pipelines/<pipeline_id>/trigger", Audited("run.trigger", "pipeline", "{pipeline_id}")
+)
 async def trigger_pipeline(pipeline_id: str) -> Response:
     """Starts a run by hand (5.2)."""
     here = services()
     pipeline = params.uuid(pipeline_id, "invalid pipeline id")
     body = await params.optional_body(wire.TriggerBody)
     made = await trigger(here.db, here.runs, pipeline, body.triggered_by or "", clock=here.clock)
+    note(run_id=str(made.run_id), counter=made.counter)
     message = wire.Triggered(
         id=str(made.run_id),
         run_id=str(made.run_id),

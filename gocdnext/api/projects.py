@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, g, request
 
-from gocdnext.api import params, render, wire
+from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.projects import apply as applying
 from gocdnext.projects import delete, read, run_all
 from gocdnext.projects.request import ApplyBody, ApplyRequest, from_body, from_form
@@ -32,25 +33,35 @@ async def show_project(slug: str) -> Response:
     here = services()
     runs = params.whole("runs", DEFAULT_RUNS, low=1, high=MAX_RUNS)
     found = await read.project(here.db, here.figures, slug, here.clock(), runs)
-    return answer(render.project_detail(found, g.subject))
+    listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
+    return answer(render.project_detail(found, await explained.reasons_of(listed), g.subject))
 
 
-@route(blueprint, "POST", "/api/v1/projects/apply")
+@route(blueprint, "POST", "/api/v1/projects/apply", Audited("project.apply", "project"))
 async def apply() -> Response:
     """Makes a project what the request says (2.4). JSON unless it is a form."""
     here = services()
     wanted = await _apply_request()
+    note(target=wanted.slug)
     result = await applying.apply(here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue)
+    stored = result.stored
+    note(project_created=stored.created, pipelines=len(stored.pipelines), pipelines_removed=len(stored.removed))
     return answer(render.applied(wanted.slug, result))
 
 
-@route(blueprint, "DELETE", "/api/v1/projects/<slug>")
+@route(blueprint, "DELETE", "/api/v1/projects/<slug>", Audited("project.delete", "project", "{slug}"))
 async def delete_project(slug: str) -> Response:
     """Removes a project with its whole history (2.6)."""
     here = services()
     gone = await delete.delete(here.db, here.runs, slug)
     for _ in range(gone.stopped):
         here.metrics.job_left()
+    note(
+        pipelines_deleted=gone.pipelines,
+        runs_deleted=gone.runs,
+        secrets_deleted=gone.secrets,
+        scm_sources_deleted=gone.scm_sources,
+    )
     message = wire.DeletedProject(
         slug=slug,
         pipelines_deleted=gone.pipelines,
@@ -61,12 +72,13 @@ async def delete_project(slug: str) -> Response:
     return answer(message)
 
 
-@route(blueprint, "POST", "/api/v1/projects/<slug>/run-all")
+@route(blueprint, "POST", "/api/v1/projects/<slug>/run-all", Audited("project.run_all", "project", "{slug}"))
 async def run_all_pipelines(slug: str) -> Response:
     """Starts a run of each pipeline (2.7)."""
     here = services()
     by = "" if g.subject is None else g.subject.email
     fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock)
+    note(slug=slug, fired=sum(one.run_id is not None for one in fired), total=len(fired))
     results = [
         wire.Fired(
             pipeline_id=str(one.pipeline_id), run_id=None if one.run_id is None else str(one.run_id), error=one.error

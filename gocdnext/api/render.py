@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from gocdnext.auth.roles import Role
 from gocdnext.logs.windows import LogLine, Window
 from gocdnext.projects.apply import ApplyResult
 from gocdnext.projects.read import Feed, ProjectDetail, ProjectList
-from gocdnext.runs.waiting import Reasons, Waiting
+from gocdnext.runs.waiting import NOTHING, Reasons, Waiting
 
 ONLINE_WITHIN = timedelta(seconds=90)
 """An online agent that was not heard of for longer is `stale` (contract-runs 8.2)."""
@@ -40,13 +41,16 @@ def project_list(found: ProjectList) -> wire.Projects:
     )
 
 
-def project_detail(found: ProjectDetail, reader: Subject | None) -> wire.ProjectDetail:
-    """The detail of 2.2. `reader` is None where nobody has to sign in."""
+def project_detail(found: ProjectDetail, reasons: Mapping[UUID, Reasons], reader: Subject | None) -> wire.ProjectDetail:
+    """The detail of 2.2; `reasons` by open run. `reader` is None where nobody has to sign in."""
     row = found.project
     return wire.ProjectDetail(
         project=_project(row, [], found.figures[row["id"]]),
-        pipelines=[_pipeline(pipeline, found.figures[pipeline["id"]]) for pipeline in found.pipelines],
-        runs=[run_summary(run) for run in found.runs],
+        pipelines=[
+            _pipeline(pipeline, found.figures[pipeline["id"]], reasons.get(pipeline["run_id"], NOTHING))
+            for pipeline in found.pipelines
+        ],
+        runs=[run_summary(run, reasons.get(run["id"], NOTHING)) for run in found.runs],
         scm_source=_scm(row, reader),
         edges=[edge for pipeline in sorted(found.pipelines, key=itemgetter("id")) for edge in _edges(pipeline)],
     )
@@ -97,14 +101,15 @@ def shown_url(clone_url: str) -> str:
     return f"https://{host}/{path.lstrip('/')}"
 
 
-def feed(found: Feed, limit: int, offset: int) -> wire.Runs:
-    """One page of 3.1."""
-    return wire.Runs(runs=[_global_run(row) for row in found.runs], total=found.total, limit=limit, offset=offset)
+def feed(found: Feed, reasons: Mapping[UUID, Reasons], limit: int, offset: int) -> wire.Runs:
+    """One page of 3.1; `reasons` by open run."""
+    runs = [_global_run(row, reasons.get(row["id"], NOTHING)) for row in found.runs]
+    return wire.Runs(runs=runs, total=found.total, limit=limit, offset=offset)
 
 
-def run_summary(row: Row) -> wire.RunSummary:
+def run_summary(row: Row, reasons: Reasons) -> wire.RunSummary:
     """A run as it is listed."""
-    return wire.RunSummary(**_run_fields(row, row["id"]))
+    return wire.RunSummary(**_run_fields(row, row["id"]), waiting=_waiting(reasons.run))
 
 
 def stages_of(row: Row) -> list[wire.StageDetail]:
@@ -126,17 +131,20 @@ def run_detail(row: Row, stages: list[wire.StageDetail]) -> wire.RunDetail:
 
 def add_reasons(detail: wire.RunDetail, found: Reasons) -> None:
     """Says of the run and its jobs what they wait for."""
-    detail.waiting = None if found.run is None else _waiting(found.run)
+    detail.waiting = _waiting(found.run)
     for stage in detail.stages:
         for job in stage.jobs:
-            reason = found.jobs.get(UUID(job.id))
-            job.waiting = None if reason is None else _waiting(reason)
-            job.frozen_envs = list(found.frozen.get(UUID(job.id), ()))
-            job.held_by_freeze = bool(job.frozen_envs)
+            job.waiting = _waiting(found.jobs.get(UUID(job.id)))
+            _add_freezes(job, found)
 
 
-def _waiting(reason: Waiting) -> wire.Waiting:
-    return wire.Waiting(code=reason.code, text=reason.text, detail=reason.detail)
+def _add_freezes(job: wire.JobDetail | wire.JobRunLite, found: Reasons) -> None:
+    job.frozen_envs = list(found.frozen.get(UUID(job.id), ()))
+    job.held_by_freeze = bool(job.frozen_envs)
+
+
+def _waiting(reason: Waiting | None) -> wire.Waiting | None:
+    return None if reason is None else wire.Waiting(code=reason.code, text=reason.text, detail=reason.detail)
 
 
 def add_window(job: wire.JobDetail, window: Window, *, head: bool) -> None:
@@ -233,7 +241,11 @@ def _preview(row: Row) -> wire.PipelinePreview:
     )
 
 
-def _pipeline(row: Row, figures: Row) -> wire.PipelineSummary:
+def _pipeline(row: Row, figures: Row, reasons: Reasons) -> wire.PipelineSummary:
+    stages = _stages(row)
+    if reasons.frozen:
+        for job in chain.from_iterable(stage.jobs or () for stage in stages):
+            _add_freezes(job, reasons)
     return wire.PipelineSummary(
         id=str(row["id"]),
         name=row["name"],
@@ -241,8 +253,8 @@ def _pipeline(row: Row, figures: Row) -> wire.PipelineSummary:
         updated_at=utc(row["updated_at"]),
         definition_stages=row["definition_stages"] or [],
         definition_jobs=msgspec.convert(row["definition_jobs"] or [], list[wire.DefinitionJob]),
-        latest_run=latest_run(row),
-        latest_run_stages=_stages(row),
+        latest_run=latest_run(row, reasons),
+        latest_run_stages=stages,
         metrics=pipeline_metrics(row, figures),
         latest_run_meta=None if row["run_id"] is None else _meta(row),
     )
@@ -253,12 +265,12 @@ def pipeline_metrics(row: Row, figures: Row) -> wire.PipelineMetrics | None:
     return _metrics(figures, msgspec.convert(row["stage_stats"] or [], list[wire.StageStat]))
 
 
-def latest_run(row: Row) -> wire.RunSummary | None:
+def latest_run(row: Row, reasons: Reasons) -> wire.RunSummary | None:
     """The newest run in the row of a pipeline."""
     if row["run_id"] is None:
         return None
     fields = {**dict(row.items()), "pipeline_id": row["id"], "pipeline_name": row["name"]}
-    return wire.RunSummary(**_run_fields(fields, row["run_id"]))
+    return wire.RunSummary(**_run_fields(fields, row["run_id"]), waiting=_waiting(reasons.run))
 
 
 def _edges(row: Row) -> Iterable[wire.Edge]:
@@ -318,9 +330,10 @@ def _scm(row: Row, reader: Subject | None) -> wire.ScmInfo | None:
     )
 
 
-def _global_run(row: Row) -> wire.GlobalRun:
+def _global_run(row: Row, reasons: Reasons) -> wire.GlobalRun:
     return wire.GlobalRun(
         **_run_fields(row, row["id"]),
+        waiting=_waiting(reasons.run),
         project_id=str(row["project_id"]),
         project_slug=row["project_slug"],
         project_name=row["project_name"],

@@ -6,15 +6,17 @@ from uuid import UUID
 
 from quart import Blueprint, Response, request
 
-from gocdnext.api import params, render, wire
+from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.logs.log_text import log_text
 from gocdnext.logs.stream import parse_last_event_id, stream
 from gocdnext.logs.windows import windows
 from gocdnext.projects import read
 from gocdnext.runs.state import OPEN
+from gocdnext.runs.waiting import NOTHING
 
 blueprint = Blueprint("runs", __name__)
 
@@ -37,7 +39,9 @@ async def list_runs() -> Response:
         pipeline=pipeline,
         pipeline_id=None if pipeline is None else params.parse_uuid(pipeline),
     )
-    return answer(render.feed(await read.feed(services().db, wanted, limit, offset), limit, offset))
+    found = await read.feed(services().db, wanted, limit, offset)
+    reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
+    return answer(render.feed(found, reasons, limit, offset))
 
 
 @route(blueprint, "GET", "/api/v1/runs/<run_id>")
@@ -56,7 +60,7 @@ async def show_run(run_id: str) -> Response:
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
-        render.add_reasons(detail, await services().runs.reasons(run))
+        render.add_reasons(detail, (await services().runs.reasons([run])).get(run, NOTHING))
     return answer(detail)
 
 
@@ -96,22 +100,24 @@ async def log_file(run_id: str, job_id: str) -> Response:
     return response
 
 
-@route(blueprint, "POST", "/api/v1/runs/<run_id>/cancel")
+@route(blueprint, "POST", "/api/v1/runs/<run_id>/cancel", Audited("run.cancel", "run", "{run_id}"))
 async def cancel_run(run_id: str) -> Response:
     """Cancels an open run (3.9)."""
     signaled = await services().runs.cancel_run(params.uuid(run_id, "invalid run id"))
+    note(signaled_jobs=signaled)
     response = Response(b"", 204, headers={"X-Gocdnext-Signaled-Jobs": str(signaled)})
     del response.headers["Content-Type"]
     return response
 
 
-@route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun")
+@route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun", Audited("run.rerun", "run", "{run_id}"))
 async def rerun(run_id: str) -> Response:
     """A new run with the revisions of a finished one (3.10)."""
     old = params.uuid(run_id, "invalid run id")
     body = await params.optional_body(wire.RerunBody)
     made = await services().runs.rerun(old, body.triggered_by or "")
     new = str(made.run_id)
+    note(target=new, rerun_of=str(old), counter=made.counter)
     return answer(wire.Rerun(id=new, run_id=new, counter=made.counter, rerun_of=str(old)), 202)
 
 

@@ -10,6 +10,7 @@ from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note
 from gocdnext.errors import TooLargeError
 from gocdnext.secrets.store import DB, NewSecret
 
@@ -26,13 +27,18 @@ async def list_secrets(slug: str) -> Response:
     return await _list(slug)
 
 
-@route(blueprint, "POST", "/api/v1/projects/<slug>/secrets")
+@route(blueprint, "POST", "/api/v1/projects/<slug>/secrets", Audited("secret.set", "project_secret", "{slug}"))
 async def set_secret(slug: str) -> Response:
     """Keeps a value under a name, in place of what was there."""
     return await _set(slug)
 
 
-@route(blueprint, "DELETE", "/api/v1/projects/<slug>/secrets/<name>")
+@route(
+    blueprint,
+    "DELETE",
+    "/api/v1/projects/<slug>/secrets/<name>",
+    Audited("secret.delete", "project_secret", "{slug}/{name}"),
+)
 async def delete_secret(slug: str, name: str) -> Response:
     """Removes a secret of a project."""
     return await _delete(slug, name)
@@ -44,13 +50,13 @@ async def list_global_secrets() -> Response:
     return await _list(None)
 
 
-@route(blueprint, "POST", "/api/v1/admin/secrets")
+@route(blueprint, "POST", "/api/v1/admin/secrets", Audited("global_secret.set", "global_secret"))
 async def set_global_secret() -> Response:
     """Keeps a value for every project that has none of that name."""
     return await _set(None)
 
 
-@route(blueprint, "DELETE", "/api/v1/admin/secrets/<name>")
+@route(blueprint, "DELETE", "/api/v1/admin/secrets/<name>", Audited("global_secret.delete", "global_secret", "{name}"))
 async def delete_global_secret(name: str) -> Response:
     """Removes a global secret."""
     return await _delete(None, name)
@@ -88,15 +94,25 @@ async def _set(slug: str | None) -> Response:
         ref_path=(reference.path or "").strip(),
         ref_key=(reference.key or "").strip(),
     )
+    _note(slug, new.name, source=new.source)
     created = await services().secrets.set(slug, new)
+    note(created=created)
     return answer(wire.SecretSet(name=new.name, created=created), 201 if created else 200)
 
 
 async def _delete(slug: str | None, name: str) -> Response:
+    _note(slug, name)
     await services().secrets.delete(slug, name)
     response = Response(b"", 204)
     del response.headers["Content-Type"]
     return response
+
+
+def _note(slug: str | None, name: str, **details: str) -> None:
+    if slug is None:
+        note(target=name, name=name, **details)
+    else:
+        note(target=f"{slug}/{name}", slug=slug, name=name, **details)
 
 
 def _number(name: str) -> int:

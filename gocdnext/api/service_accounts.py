@@ -9,6 +9,7 @@ from gocdnext.api import account, params, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc, utc_or_none
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import api_tokens, service_accounts
 from gocdnext.auth.api_tokens import Owner
@@ -24,37 +25,49 @@ async def list_accounts() -> Response:
     return answer(wire.ServiceAccounts(service_accounts=[_message(row) for row in rows]))
 
 
-@route(blueprint, "POST", PATH)
+@route(blueprint, "POST", PATH, Audited("service_account.create", "service_account"))
 async def create_account() -> Response:
     """A new one, without a token."""
     said = await people.body(wire.ServiceAccountBody)
+    note(name=said.name, role=said.role)
     row = await service_accounts.create(
         services().identity, said.name or "", said.description or "", said.role or "", people.caller_id()
     )
+    note(target=str(row["id"]))
     return answer(_message(row), 201)
 
 
-@route(blueprint, "PUT", f"{PATH}/<account_id>")
+@route(blueprint, "PUT", f"{PATH}/<account_id>", Audited("service_account.update", "service_account", "{account_id}"))
 async def change_account(account_id: str) -> Response:
     """Another description and role."""
     found = params.uuid(account_id)
     said = await people.body(wire.ServiceAccountBody)
+    note(role=said.role)
     await service_accounts.change(services().identity, found, said.description or "", said.role or "")
     return people.nothing()
 
 
-@route(blueprint, "DELETE", f"{PATH}/<account_id>")
+@route(
+    blueprint, "DELETE", f"{PATH}/<account_id>", Audited("service_account.delete", "service_account", "{account_id}")
+)
 async def delete_account(account_id: str) -> Response:
     """Removes one with its tokens; one that is not there is fine."""
-    await service_accounts.delete(services().identity, params.uuid(account_id))
+    if not await service_accounts.delete(services().identity, params.uuid(account_id)):
+        unchanged()
     return people.nothing()
 
 
-@route(blueprint, "POST", f"{PATH}/<account_id>/disable")
+@route(
+    blueprint,
+    "POST",
+    f"{PATH}/<account_id>/disable",
+    Audited("service_account.disable", "service_account", "{account_id}"),
+)
 async def disable_account(account_id: str) -> Response:
     """Shuts one out with all its tokens; `{"disabled": false}` lets it in again."""
     found = params.uuid(account_id)
     said = await people.body(wire.DisableBody, 1024)
+    note(disabled=said.disabled)
     await service_accounts.set_disabled(services().identity, found, said.disabled)
     return people.nothing()
 
@@ -66,17 +79,25 @@ async def list_account_tokens(account_id: str) -> Response:
     return answer(wire.Tokens(tokens=[people.token(row) for row in rows]))
 
 
-@route(blueprint, "POST", f"{PATH}/<account_id>/tokens")
+@route(blueprint, "POST", f"{PATH}/<account_id>/tokens", Audited("service_account_token.create", "api_token"))
 async def create_account_token(account_id: str) -> Response:
     """A new token for it; only this answer ever shows it."""
     owner = _owner(account_id)
+    note(service_account_id=str(owner.service_account_id))
     return await account.new_token(owner, await people.body(wire.TokenBody))
 
 
-@route(blueprint, "DELETE", f"{PATH}/<account_id>/tokens/<token_id>")
+@route(
+    blueprint,
+    "DELETE",
+    f"{PATH}/<account_id>/tokens/<token_id>",
+    Audited("api_token.revoke", "api_token", "{token_id}"),
+)
 async def revoke_account_token(account_id: str, token_id: str) -> Response:
     """Revokes one of its tokens; again is fine."""
-    await api_tokens.revoke(services().identity, _owner(account_id), params.uuid(token_id))
+    owner = _owner(account_id)
+    note(subject="service_account", service_account_id=str(owner.service_account_id))
+    await api_tokens.revoke(services().identity, owner, params.uuid(token_id))
     return people.nothing()
 
 

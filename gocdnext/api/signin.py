@@ -14,6 +14,7 @@ from gocdnext.api import authorise, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
+from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts, origin, sessions, tokens, words
 from gocdnext.errors import ConflictError, InvalidError, NotFoundError
@@ -45,7 +46,7 @@ async def login_page() -> Response:
     return Response(b"", 302, headers={"Location": f"/login?next={quote(target, safe='/')}"})
 
 
-@route(blueprint, "POST", "/auth/login/local")
+@route(blueprint, "POST", "/auth/login/local", Audited("session.login", "user"))
 async def login() -> Response:
     """Signs in with e-mail and password (2.5)."""
     authorise.require_own_origin()
@@ -54,23 +55,27 @@ async def login() -> Response:
     if not email.strip() or not said.password:
         raise InvalidError("email and password required")
     email = words.email(email)
+    note(email=email)
     row = await sessions.sign_in(services().identity, email, said.password)
     return await signed_in(row["id"])
 
 
-@route(blueprint, "POST", "/auth/logout")
+@route(blueprint, "POST", "/auth/logout", Audited("session.logout", "user"))
 async def logout() -> Response:
     """Ends the session of the cookie, if there is one (2.6)."""
     authorise.require_own_origin()
     cookie = request.cookies.get(tokens.COOKIE)
-    if cookie:
-        await sessions.close_session(services().identity, cookie)
+    user_id = await sessions.close_session(services().identity, cookie) if cookie else None
+    if user_id is None:
+        unchanged()
+    else:
+        note(target=str(user_id))
     response = people.nothing()
     authorise.clear_cookie(response)
     return response
 
 
-@route(blueprint, "POST", "/auth/setup")
+@route(blueprint, "POST", "/auth/setup", Audited("user.setup", "user"))
 async def setup() -> Response:
     """Makes the first admin for whoever has the set-up code, and signs them in."""
     authorise.require_own_origin()
@@ -91,6 +96,7 @@ async def signed_in(user_id: UUID, status: int = 200) -> Response:
     """A new session for an account, as the answer that gives its cookie to the browser."""
     agent, before = request.headers.get("User-Agent", ""), request.cookies.get(tokens.COOKIE)
     cookie, ends, account = await sessions.open_session(services().identity, user_id, agent, before)
+    note(target=str(user_id), email=account["email"])
     response = answer(wire.UserAnswer(user=people.user(account)), status)
     response.headers["Cache-Control"] = "no-store"
     authorise.set_cookie(response, cookie, ends)

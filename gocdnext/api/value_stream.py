@@ -8,12 +8,13 @@ from typing import Any
 
 from quart import Blueprint, Response
 
-from gocdnext.api import render, wire
+from gocdnext.api import explained, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import route
 from gocdnext.materials.git import without_credentials
 from gocdnext.projects.value_stream import ValueStream, value_stream
+from gocdnext.runs.waiting import NOTHING, Reasons
 
 blueprint = Blueprint("value_stream", __name__)
 
@@ -24,18 +25,19 @@ async def show_value_stream(slug: str) -> Response:
     here = services()
     now = here.clock()
     found = await value_stream(here.db, here.figures, slug, now)
+    reasons = await explained.reasons_of((row["run_id"], row) for row in found.pipelines)
     message = wire.ValueStream(
         project_id=str(found.project["id"]),
         project_slug=found.project["slug"],
         project_name=found.project["name"],
-        nodes=[_node(found, row) for row in found.pipelines],
+        nodes=[_node(found, row, reasons.get(row["run_id"], NOTHING)) for row in found.pipelines],
         edges=list(_edges(found)),
         generated_at=utc(now),
     )
     return answer(message)
 
 
-def _node(found: ValueStream, row: render.Row) -> wire.VsmNode:
+def _node(found: ValueStream, row: render.Row, reasons: Reasons) -> wire.VsmNode:
     source = found.sources[row["id"]]
     return wire.VsmNode(
         pipeline_id=str(row["id"]),
@@ -43,7 +45,7 @@ def _node(found: ValueStream, row: render.Row) -> wire.VsmNode:
         definition_version=row["definition_version"],
         has_services=source["has_services"],
         git_materials=[_repository(entry) for entry in source["repositories"] or ()],
-        latest_run=render.latest_run(row),
+        latest_run=render.latest_run(row, reasons),
         metrics=render.pipeline_metrics(row, found.figures[row["id"]]),
     )
 

@@ -68,6 +68,7 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/admin/secrets": Role.ADMIN,
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
+        "GET /api/v1/admin/audit": Role.ADMIN,
         "GET /api/v1/plugins": Role.VIEWER,
         "GET /api/v1/projects/<slug>/environments": Role.VIEWER,
         "GET /api/v1/projects/<slug>/environments/<name>/deployments": Role.VIEWER,

@@ -80,11 +80,13 @@ async def open_session(
     return cookie, ends, account
 
 
-async def close_session(room: Room, cookie: str) -> None:
-    """Ends the session of a cookie, if there is one."""
+async def close_session(room: Room, cookie: str) -> UUID | None:
+    """Ends the session of a cookie; whose it was, or None when there was none."""
     key = tokens.cookie_hash(cookie)
-    if key is not None:
-        await room.change(lambda conn: conn.execute(sql.close_session, key))
+    if key is None:
+        return None
+    user_id: UUID | None = await room.change(lambda conn: conn.fetchval(sql.close_session, key))
+    return user_id
 
 
 async def change_password(room: Room, user_id: UUID, current: str, new: str) -> None:

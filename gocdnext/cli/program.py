@@ -58,6 +58,7 @@ COMMANDS = {
     "users": Entry("users", "users", "Accounts of people."),
     "admin": Entry("admin", "admin", "Accounts from beside the server, without signing in."),
     "setup-code": Entry("admin", "setup_code", "Show the code that makes the first admin."),
+    "audit": Entry("audit", "audit", "Show who did what, or tried to; follow it, or export it."),
     "doctor": Entry("doctor", "doctor", "Check that this machine and the server are in order."),
     "config": Entry("about", "config", "Show every setting of the server."),
     "version": Entry("about", "version", "Show the version of this program and of the server."),

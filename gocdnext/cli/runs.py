@@ -100,6 +100,8 @@ def print_run(run: Run) -> None:
     for reason in ("queue_reason", "cancel_reason"):
         if text := run.get(reason):
             click.echo(f"reason    {safe(str(text), colours=False)}")
+    if waiting := run.get("waiting"):
+        click.echo(f"waiting   {safe(waiting['text'], colours=False)}")
     for revision in run.get("revisions", {}).values():
         branch = f" ({revision['branch']})" if revision.get("branch") else ""
         click.echo(f"revision  {safe(revision.get('revision', '') + branch, colours=False)}")

@@ -7,7 +7,7 @@ may be lost with the process: the scheduler's tick and the reaper repair that. K
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -156,7 +156,11 @@ class Changes:
 
     async def read(self, run_id: UUID) -> Run | None:
         """The run as it is committed now."""
-        return await self._db.run(lambda conn: store.load(conn, run_id, self._definitions))
+        return (await self.read_many([run_id])).get(run_id)
+
+    async def read_many(self, run_ids: Collection[UUID]) -> dict[UUID, Run]:
+        """The runs as they are committed now, in one statement; those that are gone are left out."""
+        return await self._db.run(lambda conn: store.load_many(conn, run_ids, self._definitions))
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new run. Where its own rows decide it is kept as its first dispatch pass leaves it, so that its first jobs are

@@ -50,8 +50,9 @@ class Environments:
         self._runs = runs
         self._clock = clock
 
-    async def freeze(self, slug: str, name: str, reason: str, by: str) -> None:
-        """Freezes; a second freeze changes reason and actor. Raises InvalidError, NotFoundError."""
+    async def freeze(self, slug: str, name: str, reason: str, by: str) -> UUID:
+        """Freezes, and says in which project; a second freeze changes reason and actor. Raises InvalidError,
+        NotFoundError."""
         for what, text, limit in (
             ("environment", name, MAX_NAME),
             ("reason", reason, MAX_REASON),
@@ -60,12 +61,15 @@ class Environments:
             if not text.strip() or len(text) > limit:
                 raise InvalidError(f"{what}: between 1 and {limit} characters are needed")
 
-        async def work(conn: Connection) -> bool:
+        async def work(conn: Connection) -> UUID | None:
             await conn.execute(_SQL.lock_freezes, slug)
-            return await conn.fetchval(_SQL.freeze, slug, name, reason, by, self._clock()) is not None
+            project_id: UUID | None = await conn.fetchval(_SQL.freeze, slug, name, reason, by, self._clock())
+            return project_id
 
-        if not await self._db.transaction(work):
+        project_id = await self._db.transaction(work)
+        if project_id is None:
             raise NotFoundError("project not found")
+        return project_id
 
     async def overview(self, slug: str) -> list[asyncpg.Record]:
         """A project's environments by name. Raises NotFoundError."""
@@ -97,20 +101,21 @@ class Environments:
             raise NotFoundError("project not found")
         return project_id
 
-    async def unfreeze(self, slug: str, name: str) -> bool:
-        """Lets the environment go; False when it was not frozen. Runs that it held are looked at again.
+    async def unfreeze(self, slug: str, name: str) -> UUID | None:
+        """Lets the environment go, and says of which project; None when it was not frozen. Runs that it held are looked at
+        again.
 
         Gates behind it start their clock anew: a freeze must not use up the time people have to decide.
         """
 
-        async def work(conn: Connection) -> list[UUID] | None:
+        async def work(conn: Connection) -> tuple[UUID | None, list[UUID]]:
             await conn.execute(_SQL.lock_freezes, slug)
             project_id = await conn.fetchval(_SQL.unfreeze, slug, name)
             if project_id is None:
-                return None
-            return [row["id"] for row in await conn.fetch(_SQL.held_runs, project_id, name)]
+                return None, []
+            return project_id, [row["id"] for row in await conn.fetch(_SQL.held_runs, project_id, name)]
 
-        held = await self._db.transaction(work)
-        for run_id in held or ():
+        project_id, held = await self._db.transaction(work)
+        for run_id in held:
             await self._runs.release(run_id, name)
-        return held is not None
+        return project_id

@@ -6,13 +6,16 @@ Asyncio code on one raw connection, always inside the caller's transaction. Deci
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
+
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
+from gocdnext.pipeline.model import Pipeline
 from gocdnext.runs.definitions import Definitions, decode_notifications
 from gocdnext.runs.governance import concerns_others
 from gocdnext.runs.state import OPEN, Artifact, Gate, Job, Revision, Run, Stage, Vote
@@ -68,9 +71,18 @@ async def load_locked(
 
 async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run | None:
     """The run as it is committed now, without a lock."""
-    row = await conn.fetchrow(_SQL.load_run, run_id)
-    if row is None:
-        return None
+    return (await load_many(conn, [run_id], definitions)).get(run_id)
+
+
+async def load_many(conn: Connection, run_ids: Collection[UUID], definitions: Definitions) -> dict[UUID, Run]:
+    """The runs as they are committed now, without a lock; one statement, and one for each definition not yet known."""
+    found = {}
+    for row in await conn.fetch(_SQL.load_runs, run_ids):
+        found[row["id"]] = _run(row, await definitions.get(conn, row["definition_id"]))
+    return found
+
+
+def _run(row: Record, definition: Pipeline) -> Run:
     gates = row["gates"] or {}
     return Run(
         id=row["id"],
@@ -81,7 +93,7 @@ async def load(conn: Connection, run_id: UUID, definitions: Definitions) -> Run 
         counter=row["counter"],
         cause=row["cause"],
         cause_detail=row["cause_detail"],
-        definition=await definitions.get(conn, row["definition_id"]),
+        definition=definition,
         status=row["status"],
         queue_reason=row["queue_reason"],
         cancel_reason=row["cancel_reason"],

@@ -33,6 +33,10 @@ class Reasons:
     """Waiting gates that govern frozen environments, and those (contract-runs 3.3)."""
 
 
+NOTHING = Reasons(None, {})
+"""What nothing waits for."""
+
+
 def reasons(run: Run, slots: Sequence[Slot]) -> Reasons:
     """The reasons at this moment. A job that a free agent is about to get waits for `dispatch`."""
     plan = dispatch.plan(run, slots)

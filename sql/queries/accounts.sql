@@ -117,8 +117,9 @@ WHERE user_id = $1 AND (expires_at <= $2 OR id IN (
 ));
 
 -- name: close_session
--- Ends one session.
-DELETE FROM user_sessions WHERE id = $1;
+-- Ends one session; whose it was.
+DELETE FROM user_sessions WHERE id = $1
+RETURNING user_id;
 
 -- name: close_sessions
 -- Ends every session of an account.

@@ -179,6 +179,9 @@ SELECT
     r.started_at,
     r.finished_at,
     r.triggered_by,
+    CASE
+        WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
+    END AS open_jobs,
     r.cause_detail ->> 'pr_number' AS pr_number,
     rev.revision,
     rev.branch,

@@ -168,8 +168,8 @@ FOR NO KEY UPDATE OF r;
 -- The lane lock of a pipeline whose runs take turns, for whoever makes a run of it.
 SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text, 0));
 
--- name: load_run
--- A run with its stages and jobs as seen after its lock was taken, and what other runs and people hold it by.
+-- name: load_runs
+-- Runs with their stages and jobs as seen after a lock was taken, and what other runs and people hold them by.
 SELECT
     r.id,
     r.version,
@@ -266,7 +266,7 @@ FROM runs r
 INNER JOIN pipelines p ON p.id = r.pipeline_id
 INNER JOIN projects pr ON pr.id = p.project_id
 INNER JOIN pipeline_definitions d ON d.id = r.definition_id
-WHERE r.id = $1;
+WHERE r.id = ANY($1::uuid []);
 
 -- name: save_run
 -- Writes what a transition changed, if the run still has the version it was decided on ($28): the run, its stages and

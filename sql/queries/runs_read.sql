@@ -18,6 +18,9 @@ SELECT
     r.started_at,
     r.finished_at,
     r.triggered_by,
+    CASE
+        WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
+    END AS open_jobs,
     p.id AS project_id,
     p.slug AS project_slug,
     p.name AS project_name
@@ -72,6 +75,9 @@ SELECT
     r.started_at,
     r.finished_at,
     r.triggered_by,
+    CASE
+        WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
+    END AS open_jobs,
     c.project_id,
     c.project_slug,
     c.project_name
@@ -121,7 +127,10 @@ SELECT
     r.created_at,
     r.started_at,
     r.finished_at,
-    r.triggered_by
+    r.triggered_by,
+    CASE
+        WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
+    END AS open_jobs
 FROM pipelines pl
 CROSS JOIN LATERAL (
     SELECT * FROM runs

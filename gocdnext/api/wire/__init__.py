@@ -12,6 +12,10 @@ from gocdnext.api.wire.agents import (
     AgentToken,
     NewAgentBody,
 )
+from gocdnext.api.wire.audit import (
+    AuditEvent,
+    AuditEvents,
+)
 from gocdnext.api.wire.base import (
     Error,
     Id,
@@ -127,6 +131,8 @@ __all__ = [
     "AppliedPipeline",
     "AppliedScmSource",
     "Artifact",
+    "AuditEvent",
+    "AuditEvents",
     "CancelledJob",
     "Coverage",
     "CoverageBaseline",

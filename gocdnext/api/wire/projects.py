@@ -17,6 +17,8 @@ class JobRunLite(Wire):
     status: str
     started_at: Time | None = None
     finished_at: Time | None = None
+    held_by_freeze: bool = False
+    frozen_envs: list[str] = []
 
 
 class StageRunSummary(Wire):

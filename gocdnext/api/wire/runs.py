@@ -7,6 +7,14 @@ from typing import Any
 from gocdnext.api.wire.base import Id, Time, Wire
 
 
+class Waiting(Wire):
+    """Why something waits: `code` for programs, `text` for people, `detail` names what is waited for. Ours."""
+
+    code: str
+    text: str
+    detail: str = ""
+
+
 class RunSummary(Wire):
     id: Id
     pipeline_id: Id
@@ -23,6 +31,7 @@ class RunSummary(Wire):
     started_at: Time | None = None
     finished_at: Time | None = None
     triggered_by: str = ""
+    waiting: Waiting | None = None
 
 
 class GlobalRun(RunSummary, kw_only=True):
@@ -50,14 +59,6 @@ class GateVote(Wire):
     decision: str
     decided_at: Time
     comment: str | None = None
-
-
-class Waiting(Wire):
-    """Why something waits: `code` for programs, `text` for people, `detail` names what is waited for. Ours."""
-
-    code: str
-    text: str
-    detail: str = ""
 
 
 class JobDetail(Wire):
@@ -112,7 +113,6 @@ class RunDetail(RunSummary, kw_only=True):
     revisions: dict[str, Any]
     stages: list[StageDetail]
     cause_detail: dict[str, Any] = {}
-    waiting: Waiting | None = None
 
 
 class RerunBody(Wire):

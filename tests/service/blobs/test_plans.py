@@ -68,7 +68,7 @@ async def test_no_statement_reads_a_whole_table(db: Database) -> None:
         ("drop_unused_caches", sql.drop_unused_caches, (long_ago, 500)),
         ("dead_blobs", sql.dead_blobs, (long_ago, 500)),
         ("unknown_blobs", sql.unknown_blobs, (["a", "b"],)),
-        ("load_run", runs.load_run, (run,)),
+        ("load_runs", runs.load_runs, ([run],)),
     ):
         explained = await db.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *arguments)
         assert not LARGE & set(scanned(json.loads(explained)[0]["Plan"])), name

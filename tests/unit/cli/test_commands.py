@@ -123,6 +123,12 @@ def test_json_is_the_answer_of_the_api(billing: Any, call: Call) -> None:
     assert json.loads(call("run", "show", RUN, "--json").out) == detail()
 
 
+def test_run_show_says_what_a_run_waits_for(api: Any, call: Call) -> None:
+    waiting = {"code": "no_agent", "text": "no agent is connected"}
+    api.routes[f"GET /api/v1/runs/{RUN}"] = detail(status="queued", waiting=waiting)
+    assert "waiting   no agent is connected\n" in call("run", "show", RUN).out
+
+
 def test_run_show(billing: Any, call: Call) -> None:
     out = call("run", "show", RUN).out
     assert f"billing/ci#41  success  {RUN}" in out
