@@ -104,3 +104,22 @@ ON CONFLICT (material_id) DO UPDATE SET
 UPDATE repository_polls
 SET failures = $2
 WHERE repository = sha256(convert_to($1, 'UTF8'));
+
+-- name: set_poll_interval
+-- How often the repository of project $1 is polled; whether there is such a project, and a repository.
+WITH project AS (
+    SELECT id FROM projects
+    WHERE slug = $1
+),
+
+changed AS (
+    UPDATE scm_sources s
+    SET poll_interval_ns = $2, updated_at = $3
+    FROM project
+    WHERE s.project_id = project.id
+    RETURNING s.id
+)
+
+SELECT
+    EXISTS (SELECT FROM project) AS project,
+    EXISTS (SELECT FROM changed) AS source;
