@@ -33,6 +33,8 @@ MAX_JITTER = 0.1
 """The largest part of its interval by which a repository is asked earlier."""
 MAX_BACK_OFF = timedelta(hours=1)
 """The longest pause that failures make, where the interval itself is shorter."""
+CLOCKS_APART = timedelta(minutes=1)
+"""How far the clocks of two servers may be apart without one of them asking what the other has just asked."""
 FORGOTTEN_AFTER = timedelta(days=3)
 CAUSE = "poll"
 
@@ -104,8 +106,9 @@ async def _take(now: datetime, draw: Callable[[], float], conn: Connection) -> l
     due: dict[str, _Repository] = {}
     for row in await conn.fetch(_SQL.polled_repositories):
         asked_at, failures = row["asked_at"], row["failures"] or 0
-        # Asked in the future: the clock was set back.
-        if asked_at is None or asked_at > now or due_at(asked_at, row["seconds"], failures, row["jitter"]) <= now:
+        # Asked well in the future: the clock was set back.
+        ahead = asked_at is not None and asked_at > now + CLOCKS_APART
+        if asked_at is None or ahead or due_at(asked_at, row["seconds"], failures, row["jitter"]) <= now:
             due[row["url"]] = _Repository(row["url"], failures)
         if len(due) == BATCH:
             break

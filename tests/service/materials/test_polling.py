@@ -113,6 +113,31 @@ async def test_one_question_for_all_who_wait(world: World, tmp_path: Path, asked
     assert questions(asked) == []
 
 
+async def test_clocks_that_are_set_back_or_apart(world: World, tmp_path: Path, asked: Path) -> None:
+    repository(tmp_path / "r", {"a": "1"})
+    await apply(world, polled("a", tmp_path / "r"))
+    await poll(world)
+    await poll(world, timedelta(seconds=-20))
+    assert len(questions(asked)) == 1, "another server's clock is a little behind"
+    await poll(world, timedelta(hours=-1))
+    assert len(questions(asked)) == 1
+    await poll(world, timedelta(seconds=59))
+    assert questions(asked) == []
+    await poll(world, timedelta(seconds=1))
+    assert len(questions(asked)) == 1
+
+
+async def test_repositories_that_nobody_polls_are_forgotten(world: World, tmp_path: Path) -> None:
+    for name in "rs":
+        repository(tmp_path / name, {"a": "1"})
+    await apply(world, polled("a", tmp_path / "r"), polled("b", tmp_path / "s"))
+    await poll(world)
+    await apply(world, polled("a", tmp_path / "r"))
+    await poll(world, timedelta(days=4))
+    assert await world.db.fetchval("SELECT count(*) FROM repository_polls") == 1
+    assert len(await state(world)) == 1
+
+
 async def test_the_most_impatient_decides(world: World, tmp_path: Path, asked: Path) -> None:
     repository(tmp_path / "r", {"a": "1"})
     await apply(world, polled("slow", tmp_path / "r", poll_interval="1h"), polled("quick", tmp_path / "r"))
