@@ -54,9 +54,11 @@ async def apply(world: World, *texts: str, slug: str = "billing", **more: Any) -
     await world.apply(slug, {f"{number}.yaml": text for number, text in enumerate(texts)}, **more)
 
 
-async def poll(world: World, after: timedelta = timedelta(0), runs: RunService | None = None) -> int:
+async def poll(
+    world: World, after: timedelta = timedelta(0), runs: RunService | None = None, drawn: float = 0.0
+) -> int:
     world.now += after
-    return await polling.poll(world.db, runs or world.runs, clock=world.clock, draw=lambda: 0.0)
+    return await polling.poll(world.db, runs or world.runs, clock=world.clock, draw=lambda: drawn)
 
 
 MINUTE = timedelta(minutes=1)
@@ -111,6 +113,16 @@ async def test_one_question_for_all_who_wait(world: World, tmp_path: Path, asked
     assert len(questions(asked)) == 1
     assert await poll(world) == 0
     assert questions(asked) == []
+
+
+async def test_not_all_are_asked_at_once(world: World, tmp_path: Path, asked: Path) -> None:
+    repository(tmp_path / "r", {"a": "1"})
+    await apply(world, polled("a", tmp_path / "r"))
+    await poll(world, drawn=0.5)
+    await poll(world, timedelta(seconds=56))
+    assert len(questions(asked)) == 1
+    await poll(world, timedelta(seconds=1), drawn=0.0)
+    assert len(questions(asked)) == 1, "a twentieth of its interval earlier"
 
 
 async def test_clocks_that_are_set_back_or_apart(world: World, tmp_path: Path, asked: Path) -> None:
