@@ -20,6 +20,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.materials import git
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
+from gocdnext.materials.together import in_one_transaction
 from gocdnext.runs.changes import Create
 from gocdnext.runs.service import RunService
 
@@ -168,7 +169,8 @@ def _trouble(branch: str) -> str:
 
 async def _found(runs: RunService, material: _Material, head: str, now: datetime) -> int:
     """A head that was not there the last time: a run, unless somebody knew it before."""
-    started = await runs.create_in(functools.partial(_start, _arrival(material, head, now), now))
+    arrival = _arrival(material, head, now)
+    started = await in_one_transaction(runs, functools.partial(_start, arrival, now))
     for _, reason in started.refused:
         _LOG.warning("a new head starts no run", material=str(material.id), reason=reason)
     return len(started.runs)

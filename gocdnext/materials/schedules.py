@@ -19,6 +19,7 @@ import structlog
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
+from gocdnext.materials.together import in_one_transaction
 from gocdnext.pipeline import cron
 from gocdnext.runs.changes import Create
 from gocdnext.runs.service import RunService
@@ -59,7 +60,7 @@ async def fire(db: Database, runs: RunService, now: datetime, zone: tzinfo) -> i
     for row in await db.fetch(_SQL.due_schedules, now, BATCH):
         due = _Due(row["id"], row["pipeline_id"], row["expression"], row["next_at"])
         following = _after(due.expression, now, due.planned, zone)
-        started = await runs.create_in(functools.partial(_fire, due, following, now))
+        started = await in_one_transaction(runs, functools.partial(_fire, due, following, now))
         if started is None:
             break
         for _, reason in started.refused:

@@ -328,6 +328,38 @@ async def test_nothing_is_kept_when_the_run_cannot_be(world: World, tmp_path: Pa
     assert await poll(world, MINUTE) == 1
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def test_a_webhook_of_another_server_at_the_same_moment(world: World, tmp_path: Path) -> None:
+    """It has recorded the revision and wants the pipeline; the poll has the pipeline and wants to record the revision."""
+    head = repository(tmp_path / "r", {"a": "1"})
+    await apply(world, polled("a", tmp_path / "r"))
+    blocked = trio.Event()
+
+    async def other(conn: Any) -> None:
+        async with conn.transaction():
+            # Long enough for PostgreSQL to find out on the side of the poll.
+            await conn.execute("SET LOCAL deadlock_timeout = '60s'")
+            await conn.execute(
+                "INSERT INTO modifications (material_id, revision, branch, detected_at)"
+                " SELECT id, $1, 'main', $2 FROM materials",
+                head,
+                world.now,
+            )
+            blocked.set()
+            while not await conn.fetchval(WAITING):
+                await conn.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
+            await conn.execute("SELECT FROM pipelines FOR NO KEY UPDATE")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.db.run, other)
+        await blocked.wait()
+        with trio.fail_after(60):
+            assert await poll(world) == 0, "it was begun anew, and the revision is known by then"
+    assert await state(world) == [(head, None)]
+
+
 async def test_a_database_that_goes_away_is_said_as_such(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
