@@ -213,6 +213,16 @@ class Client:
         """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
         return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
 
+    def set_poll_interval(self, slug: str, interval: str) -> dict[str, Any]:
+        """PUT /api/v1/projects/{slug}/poll-interval (contract-admin 6.2); empty turns polling off."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/poll-interval"
+        headers = {"Content-Type": "application/json"}
+        body = orjson.dumps({"interval": interval})
+        found: dict[str, Any] = self._json(
+            self._send(self._http.build_request("PUT", path, content=body, headers=headers))
+        )
+        return found
+
     def dashboard(self) -> dict[str, Any]:
         """GET /api/v1/dashboard/metrics (8.1)."""
         return self._get("/api/v1/dashboard/metrics")

@@ -49,7 +49,7 @@ from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
-from gocdnext.sweepers import blobs, gates, partitions, reaper, resealing
+from gocdnext.sweepers import blobs, clocks, gates, partitions, polls, reaper, resealing
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -130,6 +130,8 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
                 services.start_soon(resealing.run, rooms.api.secrets)
+                services.start_soon(clocks.run, db, rooms.runs, utc_now)
+                services.start_soon(polls.run, db, rooms.runs, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:

@@ -92,6 +92,23 @@ CREATE TABLE public.artifacts (
     CONSTRAINT artifacts_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text])))
 );
 
+CREATE TABLE public.audit_events (
+    id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor_id uuid,
+    actor_email text NOT NULL,
+    actor_name text NOT NULL,
+    action text NOT NULL,
+    target_type text NOT NULL,
+    target_id text NOT NULL,
+    outcome text NOT NULL,
+    status integer,
+    address text NOT NULL,
+    request_id text NOT NULL,
+    metadata jsonb NOT NULL,
+    CONSTRAINT audit_events_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text, 'failed'::text, 'unknown'::text])))
+);
+
 CREATE TABLE public.caches (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -120,6 +137,12 @@ CREATE TABLE public.coverage_reports (
     packages jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL,
     CONSTRAINT coverage_reports_check CHECK (((lines_covered >= 0) AND (lines_covered <= lines_total)))
+);
+
+CREATE TABLE public.cron_state (
+    material_id uuid NOT NULL,
+    next_at timestamp with time zone,
+    last_fired_at timestamp with time zone
 );
 
 CREATE TABLE public.dead_blobs (
@@ -259,6 +282,13 @@ CREATE TABLE public.log_lines_other (
     text text CONSTRAINT log_lines_text_not_null NOT NULL
 );
 
+CREATE TABLE public.material_poll_state (
+    material_id uuid NOT NULL,
+    last_polled_at timestamp with time zone NOT NULL,
+    last_head_sha text,
+    last_poll_error text
+);
+
 CREATE TABLE public.materials (
     id uuid NOT NULL,
     pipeline_id uuid NOT NULL,
@@ -278,7 +308,10 @@ CREATE TABLE public.modifications (
     message text,
     payload jsonb,
     committed_at timestamp with time zone,
-    detected_at timestamp with time zone NOT NULL
+    detected_at timestamp with time zone NOT NULL,
+    kind text DEFAULT 'branch'::text NOT NULL,
+    run_id uuid,
+    CONSTRAINT modifications_kind_check CHECK ((kind = ANY (ARRAY['branch'::text, 'tag'::text, 'pull_request'::text])))
 );
 
 ALTER TABLE public.modifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -328,6 +361,13 @@ CREATE TABLE public.projects (
     updated_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.repository_polls (
+    repository bytea NOT NULL,
+    asked_at timestamp with time zone NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    jitter real NOT NULL
+);
+
 CREATE TABLE public.run_gate_passes (
     run_id uuid NOT NULL,
     environment text NOT NULL,
@@ -374,6 +414,10 @@ CREATE TABLE public.scm_sources (
     auth_ref text,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    webhook_secret bytea,
+    webhook_key_id text,
+    poll_interval_ns bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT scm_sources_check CHECK (((webhook_secret IS NULL) = (webhook_key_id IS NULL))),
     CONSTRAINT scm_sources_provider_check CHECK ((provider = ANY (ARRAY['github'::text, 'gitlab'::text, 'bitbucket'::text, 'manual'::text])))
 );
 
@@ -484,6 +528,34 @@ CREATE TABLE public.users (
     CONSTRAINT users_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'maintainer'::text, 'user'::text, 'viewer'::text])))
 );
 
+CREATE TABLE public.webhook_deliveries (
+    id bigint NOT NULL,
+    provider text NOT NULL,
+    event text NOT NULL,
+    delivery text DEFAULT ''::text NOT NULL,
+    material_id uuid,
+    status text NOT NULL,
+    http_status integer NOT NULL,
+    error text,
+    verified boolean NOT NULL,
+    redelivery_of bigint,
+    headers jsonb NOT NULL,
+    payload jsonb,
+    trace jsonb DEFAULT '[]'::jsonb NOT NULL,
+    runs uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT webhook_deliveries_status_check CHECK ((status = ANY (ARRAY['accepted'::text, 'rejected'::text, 'error'::text, 'ignored'::text, 'skipped'::text])))
+);
+
+ALTER TABLE public.webhook_deliveries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.webhook_deliveries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.log_lines ATTACH PARTITION public.log_lines_other DEFAULT;
 
 ALTER TABLE ONLY public.agents
@@ -507,6 +579,9 @@ ALTER TABLE ONLY public.artifacts
 ALTER TABLE ONLY public.artifacts
     ADD CONSTRAINT artifacts_storage_key_key UNIQUE (storage_key);
 
+ALTER TABLE ONLY public.audit_events
+    ADD CONSTRAINT audit_events_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.caches
     ADD CONSTRAINT caches_pkey PRIMARY KEY (id);
 
@@ -515,6 +590,9 @@ ALTER TABLE ONLY public.caches
 
 ALTER TABLE ONLY public.coverage_reports
     ADD CONSTRAINT coverage_reports_pkey PRIMARY KEY (job_run_id);
+
+ALTER TABLE ONLY public.cron_state
+    ADD CONSTRAINT cron_state_pkey PRIMARY KEY (material_id);
 
 ALTER TABLE ONLY public.dead_blobs
     ADD CONSTRAINT dead_blobs_pkey PRIMARY KEY (storage_key);
@@ -561,6 +639,9 @@ ALTER TABLE ONLY public.log_lines
 ALTER TABLE ONLY public.log_lines_other
     ADD CONSTRAINT log_lines_other_pkey PRIMARY KEY (job_run_id, seq, at);
 
+ALTER TABLE ONLY public.material_poll_state
+    ADD CONSTRAINT material_poll_state_pkey PRIMARY KEY (material_id);
+
 ALTER TABLE ONLY public.materials
     ADD CONSTRAINT materials_pipeline_id_fingerprint_key UNIQUE (pipeline_id, fingerprint);
 
@@ -568,7 +649,7 @@ ALTER TABLE ONLY public.materials
     ADD CONSTRAINT materials_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.modifications
-    ADD CONSTRAINT modifications_material_id_revision_branch_key UNIQUE (material_id, revision, branch);
+    ADD CONSTRAINT modifications_once UNIQUE (material_id, revision, branch, kind);
 
 ALTER TABLE ONLY public.modifications
     ADD CONSTRAINT modifications_pkey PRIMARY KEY (id);
@@ -590,6 +671,9 @@ ALTER TABLE ONLY public.projects
 
 ALTER TABLE ONLY public.projects
     ADD CONSTRAINT projects_slug_key UNIQUE (slug);
+
+ALTER TABLE ONLY public.repository_polls
+    ADD CONSTRAINT repository_polls_pkey PRIMARY KEY (repository);
 
 ALTER TABLE ONLY public.run_gate_passes
     ADD CONSTRAINT run_gate_passes_pkey PRIMARY KEY (run_id, environment);
@@ -645,6 +729,9 @@ ALTER TABLE ONLY public.users
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_provider_external_id_key UNIQUE (provider, external_id);
 
+ALTER TABLE ONLY public.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (id);
+
 CREATE INDEX api_tokens_by_service_account ON public.api_tokens USING btree (service_account_id, created_at) WHERE (service_account_id IS NOT NULL);
 
 CREATE INDEX api_tokens_by_user ON public.api_tokens USING btree (user_id, created_at) WHERE (user_id IS NOT NULL);
@@ -654,6 +741,14 @@ CREATE INDEX artifacts_by_expiry ON public.artifacts USING btree (expires_at) WH
 CREATE INDEX artifacts_by_run ON public.artifacts USING btree (run_id);
 
 CREATE INDEX artifacts_pending ON public.artifacts USING btree (created_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX audit_events_by_action ON public.audit_events USING btree (action, at DESC, id DESC);
+
+CREATE INDEX audit_events_by_actor ON public.audit_events USING btree (actor_id, at DESC, id DESC) WHERE (actor_id IS NOT NULL);
+
+CREATE INDEX audit_events_by_target ON public.audit_events USING btree (target_id, at DESC, id DESC);
+
+CREATE INDEX audit_events_by_time ON public.audit_events USING btree (at DESC, id DESC);
 
 CREATE INDEX caches_by_access ON public.caches USING btree (last_accessed_at) WHERE (status = 'ready'::text);
 
@@ -666,6 +761,8 @@ CREATE UNIQUE INDEX caches_ready ON public.caches USING btree (project_id, key) 
 CREATE INDEX coverage_reports_by_run ON public.coverage_reports USING btree (run_id);
 
 CREATE INDEX coverage_reports_series ON public.coverage_reports USING btree (pipeline_id, job_name, matrix_key, created_at DESC);
+
+CREATE INDEX cron_state_due ON public.cron_state USING btree (next_at) WHERE (next_at IS NOT NULL);
 
 CREATE INDEX dead_blobs_by_age ON public.dead_blobs USING btree (since);
 
@@ -695,9 +792,17 @@ CREATE INDEX log_lines_other_run_id_cursor_idx ON public.log_lines_other USING b
 
 CREATE INDEX materials_by_fingerprint ON public.materials USING btree (fingerprint);
 
+CREATE INDEX materials_of_tags ON public.materials USING btree (((config ->> 'branch'::text))) WHERE ((type = 'git'::text) AND ((config -> 'events'::text) ? 'tag'::text));
+
+CREATE INDEX materials_with_schedule ON public.materials USING btree (id) WHERE (type = 'cron'::text);
+
+CREATE INDEX modifications_by_run ON public.modifications USING btree (run_id) WHERE (run_id IS NOT NULL);
+
 CREATE INDEX modifications_newest ON public.modifications USING btree (material_id, detected_at DESC);
 
 CREATE INDEX projects_by_update ON public.projects USING btree (updated_at DESC, id);
+
+CREATE INDEX repository_polls_by_age ON public.repository_polls USING btree (asked_at);
 
 CREATE INDEX run_gate_passes_of_lane ON public.run_gate_passes USING btree (pipeline_id, counter);
 
@@ -737,6 +842,10 @@ CREATE INDEX user_sessions_by_user ON public.user_sessions USING btree (user_id,
 
 CREATE INDEX users_by_email ON public.users USING btree (email);
 
+CREATE INDEX webhook_deliveries_newest ON public.webhook_deliveries USING btree (received_at DESC, id DESC);
+
+CREATE INDEX webhook_deliveries_refused ON public.webhook_deliveries USING btree (id) WHERE (NOT verified);
+
 ALTER INDEX public.log_lines_pkey ATTACH PARTITION public.log_lines_other_pkey;
 
 ALTER INDEX public.log_lines_by_cursor ATTACH PARTITION public.log_lines_other_run_id_cursor_idx;
@@ -770,6 +879,9 @@ ALTER TABLE ONLY public.coverage_reports
 
 ALTER TABLE ONLY public.coverage_reports
     ADD CONSTRAINT coverage_reports_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.cron_state
+    ADD CONSTRAINT cron_state_material_id_fkey FOREIGN KEY (material_id) REFERENCES public.materials(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.deployment_revisions
     ADD CONSTRAINT deployment_revisions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES public.environments(id) ON DELETE CASCADE;
@@ -813,11 +925,17 @@ ALTER TABLE ONLY public.job_runs
 ALTER TABLE ONLY public.log_cursors
     ADD CONSTRAINT log_cursors_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.material_poll_state
+    ADD CONSTRAINT material_poll_state_material_id_fkey FOREIGN KEY (material_id) REFERENCES public.materials(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.materials
     ADD CONSTRAINT materials_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipelines(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.modifications
     ADD CONSTRAINT modifications_material_id_fkey FOREIGN KEY (material_id) REFERENCES public.materials(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.modifications
+    ADD CONSTRAINT modifications_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.pipeline_definitions
     ADD CONSTRAINT pipeline_definitions_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipelines(id) ON DELETE CASCADE;

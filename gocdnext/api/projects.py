@@ -10,7 +10,7 @@ from gocdnext.api.respond import answer
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.projects import apply as applying
-from gocdnext.projects import delete, read, run_all
+from gocdnext.projects import delete, poll_interval, read, run_all
 from gocdnext.projects.request import ApplyBody, ApplyRequest, from_body, from_form
 
 blueprint = Blueprint("projects", __name__)
@@ -86,6 +86,15 @@ async def run_all_pipelines(slug: str) -> Response:
         for one in fired
     ]
     return answer(wire.RunAll(results=results, run_ids=[one.run_id for one in results if one.run_id]), 202)
+
+
+@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval")
+async def set_poll_interval(slug: str) -> Response:
+    """How often the project's repository is polled (contract-admin 6.2)."""
+    here = services()
+    wanted = params.json_object(await params.body(), wire.PollIntervalBody)
+    kept = await poll_interval.set_poll_interval(here.db, slug, wanted.interval, here.clock())
+    return answer(wire.PollInterval(interval=kept, enabled=bool(kept)))
 
 
 async def _apply_request() -> ApplyRequest:

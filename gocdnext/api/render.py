@@ -327,6 +327,7 @@ def _scm(row: Row, reader: Subject | None) -> wire.ScmInfo | None:
         url=shown_url(row["clone_url"]),
         default_branch=row["default_branch"],
         auth_ref=(row["auth_ref"] or "") if may_see else "",
+        poll_interval_ns=row["poll_interval_ns"],
     )
 
 

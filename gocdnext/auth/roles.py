@@ -73,6 +73,7 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/projects/<slug>/environments": Role.VIEWER,
         "GET /api/v1/projects/<slug>/environments/<name>/deployments": Role.VIEWER,
         "POST /api/v1/projects/<slug>/environments/<name>/rollback": Role.MAINTAINER,
+        "PUT /api/v1/projects/<slug>/poll-interval": Role.MAINTAINER,
         "PUT /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
         "DELETE /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
         "GET /api/v1/dashboard/metrics": Role.VIEWER,

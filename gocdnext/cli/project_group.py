@@ -1,4 +1,4 @@
-"""`projects list`, `show`, `delete`, `run-all`; `dashboard`."""
+"""`projects list`, `show`, `delete`, `run-all`, `poll-interval`; `dashboard`."""
 
 from __future__ import annotations
 
@@ -137,6 +137,24 @@ def run_all(target: Target, project: str) -> None:
             click.echo(f"run {name} {result['run_id']}")
     if any(result.get("error") for result in answer["results"]):
         raise SystemExit(FAILED)
+
+
+@projects.command("poll-interval")
+@target_options
+@project_argument
+@click.argument("interval")
+def poll_interval(target: Target, project: str, interval: str) -> None:
+    """Poll the repository of a project every INTERVAL (1m to 24h), or not at all: off.
+
+    A git material with a `poll_interval` of its own keeps it.
+    """
+    with target.client(f"setting how often the repository of {project} is polled") as client:
+        answer = client.set_poll_interval(project, "" if interval == "off" else interval)
+    if target.as_json:
+        print_json(answer)
+        return
+    how = f"polled every {answer['interval']}" if answer["enabled"] else "not polled"
+    click.echo(f"the repository of {safe(project, colours=False)} is {how}")
 
 
 @click.command()

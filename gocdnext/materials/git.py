@@ -6,15 +6,18 @@ program. Errors carry git's own reason without credentials. Nothing here touches
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import unquote
 
 import trio
 
@@ -27,6 +30,8 @@ MAX_OUTPUT = 1024 * 1024
 MAX_FOLDER = 5 * 1024 * 1024
 """Bytes of all files of a configuration folder together, as for an apply with files (spec-pipelines 7)."""
 MAX_FILES = 1000
+MAX_BRANCHES = 1000
+"""Branches of one repository that one question names: their names and the answer fit."""
 
 _OPTIONS = ("-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false")
 _SHALLOW = ("--quiet", "--bare", "--depth=1", "--single-branch", "--no-tags", "--filter=blob:none")
@@ -91,16 +96,33 @@ def check_branch(branch: str) -> None:
 
 async def head(url: str, branch: str, *, timeout: float = HEAD_TIMEOUT) -> str:
     """The commit at the head of a branch, as lower-case hex. Raises GitError."""
+    found = await heads(url, (branch,), timeout=timeout)
+    if branch not in found:
+        raise GitError(f"the repository has no branch {branch!r}")
+    return found[branch]
+
+
+async def heads(url: str, branches: Collection[str], *, timeout: float = HEAD_TIMEOUT) -> dict[str, str]:
+    """The commits at the heads of those of the branches that exist, by branch; one question. Raises GitError.
+
+    At most MAX_BRANCHES may be asked for.
+    """
     check_url(url)
-    check_branch(branch)
-    ref = f"refs/heads/{branch}"
+    for branch in branches:
+        check_branch(branch)
+    if len(branches) > MAX_BRANCHES:
+        raise GitError(f"more than {MAX_BRANCHES} branches of one repository")
+    wanted = {f"refs/heads/{branch}": branch for branch in branches}
+    plain, secret = _apart(url)
     with _within(timeout):
-        output = await _git(("ls-remote", "--", url, ref), Path("/"), MAX_OUTPUT)
+        output = await _git(("ls-remote", "--", plain, *wanted), Path("/"), MAX_OUTPUT, secret)
+    found: dict[str, str] = {}
     for line in output.decode(errors="replace").splitlines():
         commit, _, name = line.partition("\t")
-        if name == ref and _HASH.fullmatch(commit):
-            return commit
-    raise GitError(f"the repository has no branch {branch!r}")
+        # `refs/heads/main` is also how the branch `x/refs/heads/main` ends.
+        if name in wanted and _HASH.fullmatch(commit):
+            found[wanted[name]] = commit
+    return found
 
 
 async def folder(
@@ -114,7 +136,8 @@ async def folder(
     check_branch(branch)
     with tempfile.TemporaryDirectory(prefix="gocdnext-config-") as name, _within(timeout):
         where = Path(name)
-        await _git(("clone", *_SHALLOW, f"--branch={branch}", "--", url, "repository"), where, MAX_OUTPUT)
+        plain, secret = _apart(url)
+        await _git(("clone", *_SHALLOW, f"--branch={branch}", "--", plain, "repository"), where, MAX_OUTPUT, secret)
         return await _read_folder(where / "repository", path, wanted)
 
 
@@ -150,9 +173,33 @@ def _within(seconds: float) -> Iterator[None]:
         raise GitError(f"no answer within {seconds:g} s") from None
 
 
-async def _git(arguments: tuple[str, ...], where: Path, limit: int) -> bytes:
-    """Runs git and returns at most `limit` bytes of output. Raises GitError with its last words."""
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _QUIET
+def _apart(url: str) -> tuple[str, dict[str, str]]:
+    """An http(s) url without its user name and password, and the environment that gives them to git instead.
+
+    Everybody on the machine can read the arguments of a process; its environment only its owner.
+    """
+    if not has_credentials(url):
+        return url, {}
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user_info, _, host = authority.rpartition("@")
+    user, _, password = user_info.partition(":")
+    word = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return f"{scheme}://{host}{slash}{path}", {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{scheme}://{host}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {word}",
+    }
+
+
+async def _git(
+    arguments: tuple[str, ...], where: Path, limit: int, secret: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """Runs git and returns at most `limit` bytes of output. Raises GitError with its last words.
+
+    `secret` are more variables of its environment.
+    """
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _QUIET | dict(secret)
     out, err = bytearray(), bytearray()
     try:
         process = await trio.lowlevel.open_process(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gocdnext.pipeline.model import CronMaterial, Job, Material, Pipeline
+from gocdnext.pipeline.model import Job, Pipeline
 
 _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
     ("`id_tokens` are", lambda job: job.id_tokens),
@@ -16,7 +16,6 @@ _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
     ("a runner profile (`agent.profile`) is", lambda job: job.profile),
 )
 _NOT_YET: Final[tuple[tuple[str, Callable[[Pipeline], object]], ...]] = (
-    ("cron materials are stored but start no runs", lambda p: _has(p, CronMaterial)),
     ("`when` filters are stored but start no runs", lambda p: p.when.events or p.when.branches or p.when.paths),
 )
 
@@ -34,7 +33,3 @@ def refused(pipeline: Pipeline) -> list[str]:
 def not_yet(pipeline: Pipeline) -> list[str]:
     """What is stored and has no effect yet: one sentence each."""
     return [f'pipeline "{pipeline.name}": {what} in this version' for what, used in _NOT_YET if used(pipeline)]
-
-
-def _has(pipeline: Pipeline, kind: type[Material]) -> bool:
-    return any(isinstance(material, kind) for material in pipeline.materials)

@@ -23,6 +23,7 @@ SELECT
     s.clone_url,
     s.default_branch,
     s.auth_ref,
+    s.poll_interval_ns,
     c.pipeline_count,
     c.run_count,
     c.any_run,

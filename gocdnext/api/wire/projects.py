@@ -96,6 +96,17 @@ class ScmInfo(Wire):
     url: str
     default_branch: str
     auth_ref: str = ""
+    poll_interval_ns: int = 0
+
+
+class PollIntervalBody(Wire):
+    interval: str
+    """A Go duration; empty: no polling."""
+
+
+class PollInterval(Wire):
+    interval: str
+    enabled: bool
 
 
 class DefinitionJob(Wire):

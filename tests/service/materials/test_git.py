@@ -9,6 +9,7 @@ import trio
 
 from gocdnext.materials import git
 from tests.api.world import commit, repository
+from tests.api.world import git as git_in
 
 
 def processes_about(text: str) -> list[str]:
@@ -129,3 +130,15 @@ async def test_folder_that_is_too_large(tmp_path: Path) -> None:
     repository(where, {f"ci/{number}.yaml": str(number) * 1024 * 1024 for number in range(6)})
     with pytest.raises(git.GitError, match="bytes of output"):
         await git.folder(str(where), "main", "ci", lambda name: name.endswith(".yaml"))
+
+
+async def test_heads_of_several_branches(tmp_path: Path) -> None:
+    where = tmp_path / "repo"
+    first = repository(where, {"a": "1"})
+    git_in(where, "branch", "old")
+    git_in(where, "branch", "x/refs/heads/main")
+    second = commit(where, {"a": "2"})
+    assert await git.heads(str(where), ("main", "old", "gone")) == {"main": second, "old": first}
+    assert await git.heads(str(where), ()) == {}
+    with pytest.raises(git.GitError, match="more than 1000 branches"):
+        await git.heads(str(where), [f"b{number}" for number in range(1001)])

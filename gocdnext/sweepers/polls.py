@@ -1,0 +1,21 @@
+"""Asks repositories whose materials are polled, and starts runs for what is new there (contract-admin 10)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+from gocdnext.db.pool import Database
+from gocdnext.materials import polling
+from gocdnext.runs.service import RunService
+from gocdnext.sweepers.periodic import every
+
+EVERY = 10.0
+"""Seconds between two looks at what is due."""
+
+
+async def run(db: Database, runs: RunService, clock: Callable[[], datetime]) -> None:
+    """Polls until cancelled, at once for the first time."""
+    draw = random.Random().random
+    await every(EVERY, "polls", lambda: polling.poll(db, runs, clock=clock, draw=draw), first=0.0)
