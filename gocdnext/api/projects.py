@@ -88,7 +88,7 @@ async def run_all_pipelines(slug: str) -> Response:
     return answer(wire.RunAll(results=results, run_ids=[one.run_id for one in results if one.run_id]), 202)
 
 
-@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval")
+@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval", Audited("project.poll_interval", "project", "{slug}"))
 async def set_poll_interval(slug: str) -> Response:
     """How often the project's repository is polled (contract-admin 6.2)."""
     here = services()
