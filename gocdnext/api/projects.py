@@ -88,12 +88,13 @@ async def run_all_pipelines(slug: str) -> Response:
     return answer(wire.RunAll(results=results, run_ids=[one.run_id for one in results if one.run_id]), 202)
 
 
-@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval", Audited("project.poll_interval", "project", "{slug}"))
+@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval", Audited("project_poll.set", "project", "{slug}"))
 async def set_poll_interval(slug: str) -> Response:
     """How often the project's repository is polled (contract-admin 6.2)."""
     here = services()
     wanted = params.json_object(await params.body(), wire.PollIntervalBody)
     kept = await poll_interval.set_poll_interval(here.db, slug, wanted.interval, here.clock())
+    note(slug=slug, interval=kept)
     return answer(wire.PollInterval(interval=kept, enabled=bool(kept)))
 
 

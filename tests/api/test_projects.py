@@ -6,12 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-import pytest
-
-from gocdnext.auth import bearer
-from gocdnext.auth.identity import Subject
-from gocdnext.auth.roles import Role
 from gocdnext.runs.service import JobReport
+from tests.api.crowd import person
 from tests.api.test_conventions import error
 from tests.api.test_runs import get, log
 from tests.api.world import TOKEN, World, partitioned, pipeline, repository
@@ -60,14 +56,12 @@ async def test_a_project_goes_with_everything(world: World, tmp_path: Path) -> N
     await world.apply()
 
 
-async def test_only_an_administrator_deletes(guarded: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_an_administrator_deletes(guarded: World) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     answer = await guarded.http.post("/api/v1/projects/apply", json={"slug": "billing"}, headers=headers)
     assert answer.status_code == 200
-    maintainer = Subject(name="m", role=Role.MAINTAINER, provider="test")
-    with monkeypatch.context() as patched:
-        patched.setattr(bearer, "subject_of", lambda *_: maintainer)
-        assert error(await guarded.http.delete("/api/v1/projects/billing"), 403) == "forbidden"
+    maintainer = (await person(guarded, "maintainer")).headers
+    assert error(await guarded.http.delete("/api/v1/projects/billing", headers=maintainer), 403) == "forbidden"
     assert (await guarded.http.delete("/api/v1/projects/billing", headers=headers)).json()["slug"] == "billing"
 
 
