@@ -7,10 +7,10 @@ may be lost with the process: the scheduler's tick and the reaper repair that. K
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import trio
@@ -30,6 +30,9 @@ from gocdnext.runs.ports import Fleet, Secrets, Slot, Wanted
 from gocdnext.runs.state import Job, Run
 
 _SQL = queries.load("runs")
+T = TypeVar("T")
+Create = Callable[[NewRun], Awaitable[CreatedRun]]
+"""Makes a run inside the transaction it was handed out for. Raises NotFoundError, UnprocessableError."""
 
 
 class Observer(Protocol):
@@ -108,6 +111,20 @@ class _Settled:
     """Runs that ended with services, and the generation of those."""
 
 
+@dataclass(slots=True)
+class _NewRun:
+    """A run that is made, before its transaction is committed."""
+
+    allotted: Allotted
+    done: Done
+    aftermath: Aftermath
+
+    @property
+    def created(self) -> CreatedRun:
+        run = self.allotted.run
+        return CreatedRun(run.id, run.counter, run.pipeline_id)
+
+
 class _Turns:
     """One change of a run at a time in this process: two that decide on the same version would make one of them load
     the run again. What other processes do is kept apart by the run's lock and version."""
@@ -166,64 +183,106 @@ class Changes:
             # One at a time: two passes that see the same free slot would both give it away.
             settled = await self._create_quickly(new)
             if settled is None:
-                settled = await self._create_under_lock(new)
-        await self._finish(settled)
-        run = settled.done.before
-        if settled.done.followed is None:
-            self._observer.wake(run.id)
-        return CreatedRun(run.id, run.counter, run.pipeline_id)
+                made = await self._db.transaction(lambda conn: self._create_under_lock(conn, new, self._fleet.slots()))
+                settled = self._settle_new(made)
+        return await self._finish_new(settled)
+
+    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
+        """`work` in one transaction (asyncio side), with a function that makes runs in it; nothing of them is there when it
+        raises. Their first jobs are on the wire before this returns."""
+        made: list[_NewRun] = []
+
+        async def inside(conn: Connection) -> T:
+            made.clear()
+            slots = self._fleet.slots()
+
+            async def create(new: NewRun) -> CreatedRun:
+                nonlocal slots
+                one = await self._create_guessed(conn, self._guess(new), slots)
+                if one is None:
+                    one = await self._create_under_lock(conn, new, slots)
+                made.append(one)
+                # Two runs of one transaction must not be given the same slot.
+                slots = slots if one.done.followed is None else one.done.followed.slots
+                return one.created
+
+            return await work(conn, create)
+
+        async with self._slots:
+            # Short: a transaction. A caller that goes away in the middle of its commit must not leave assignments behind
+            # that are stored and were never sent.
+            with trio.CancelScope(shield=True):
+                result = await self._db.transaction(inside)
+                settled = [self._settle_new(one) for one in made]
+        for one in settled:
+            await self._finish_new(one)
+        return result
 
     async def _create_quickly(self, new: NewRun) -> _Settled | None:
-        """A run whose first pass places everything is one statement, guarded by what its pipeline was. None when the
-        pipeline is not remembered, has changed, or the run is of another kind."""
+        """A run that is one statement, without a transaction around it; None when it cannot be."""
+        allotted = self._guess(new)
+        if allotted is None:
+            return None
+
+        async def work(conn: Connection) -> _Settled | None:
+            made = await self._create_guessed(conn, allotted, self._fleet.slots())
+            return None if made is None else self._settle_new(made)
+
+        return await self._db.run(work)
+
+    def _guess(self, new: NewRun) -> Allotted | None:
+        """The run as it should be, from what this process remembers of its pipeline; None when it has to be read."""
         head = self._heads.get(new.pipeline_id)
         definition = None if head is None else self._definitions.known(head.definition_id)
         if head is None or definition is None or concerns_others(definition):
             return None
         allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
-        if allotted.run.asks_for_secrets:
+        return None if allotted.run.asks_for_secrets else allotted
+
+    async def _create_guessed(
+        self, conn: Connection, allotted: Allotted | None, slots: Sequence[Slot]
+    ) -> _NewRun | None:
+        """A run whose first pass places everything is one statement, guarded by what its pipeline was. None when the
+        pipeline is not remembered, has changed, or the run is of another kind."""
+        if allotted is None:
             return None
-        first = planning.carry_out(allotted.run, self._fleet.slots(), self._clock())
+        first = planning.carry_out(allotted.run, slots, self._clock())
         done = Done(allotted.run, Outcome(allotted.run), first)
         if first.wanted or done.consequences:
             return None
+        if not await creation.insert(conn, allotted, first.run, tell=False, guessed=True):
+            self._heads.forget(allotted.run.pipeline_id)
+            return None
+        return _NewRun(allotted, done, Aftermath(done.effects))
 
-        async def work(conn: Connection) -> _Settled | None:
-            if not await creation.insert(conn, allotted, first.run, tell=False, guessed=True):
-                return None
-            return self._made(allotted, done, Aftermath(done.effects))
-
-        settled = await self._db.run(work)
-        if settled is None:
-            self._heads.forget(new.pipeline_id)
-        return settled
-
-    async def _create_under_lock(self, new: NewRun) -> _Settled:
+    async def _create_under_lock(self, conn: Connection, new: NewRun, slots: Sequence[Slot]) -> _NewRun:
         aftermath = Aftermath()
+        allotted = await self._consequences.allot(conn, new)
+        run = allotted.run
+        alone = not (concerns_others(run.definition) or run.asks_for_secrets)
+        first = planning.carry_out(run, slots, self._clock()) if alone else None
+        done = Done(run, Outcome(run), first)
+        tell = first is None or bool(first.wanted)
+        if tell:
+            self._observer.announced(run.id)
+        await self._consequences.keep(conn, allotted, done.after, aftermath, tell=tell)
+        aftermath.effects += done.effects
+        await self._consequences.carry_out(conn, done.after, done.consequences, aftermath)
+        self._announce(aftermath)
+        return _NewRun(allotted, done, aftermath)
 
-        async def work(conn: Connection) -> tuple[Allotted, Done]:
-            allotted = await self._consequences.allot(conn, new)
-            run = allotted.run
-            alone = not (concerns_others(run.definition) or run.asks_for_secrets)
-            first = planning.carry_out(run, self._fleet.slots(), self._clock()) if alone else None
-            done = Done(run, Outcome(run), first)
-            tell = first is None or bool(first.wanted)
-            if tell:
-                self._observer.announced(run.id)
-            await self._consequences.keep(conn, allotted, done.after, aftermath, tell=tell)
-            aftermath.effects += done.effects
-            await self._consequences.carry_out(conn, done.after, done.consequences, aftermath)
-            self._announce(aftermath)
-            return allotted, done
-
-        allotted, done = await self._db.transaction(work)
-        return self._made(allotted, done, aftermath)
-
-    def _made(self, allotted: Allotted, done: Done, aftermath: Aftermath) -> _Settled:
+    def _settle_new(self, made: _NewRun) -> _Settled:
         """After the commit of a new run."""
-        self._heads.made(allotted)
-        self._remembered.put(done.after)
-        return self._settle(done, aftermath)
+        self._heads.made(made.allotted)
+        self._remembered.put(made.done.after)
+        return self._settle(made.done, made.aftermath)
+
+    async def _finish_new(self, settled: _Settled) -> CreatedRun:
+        await self._finish(settled)
+        run = settled.done.before
+        if settled.done.followed is None:
+            self._observer.wake(run.id)
+        return CreatedRun(run.id, run.counter, run.pipeline_id)
 
     async def apply(self, run_id: UUID, event: events.Event, *, free: Slot | None = None) -> Done:
         """One event on one run. With `free`, a slot that the event frees, the run is dispatched to it at once.

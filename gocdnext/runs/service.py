@@ -6,17 +6,18 @@ Each is an event on one run (`events`), carried out by `changes`. No rule is her
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from gocdnext.db import queries
-from gocdnext.db.pool import Database
+from gocdnext.db.pool import Connection, Database
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
 from gocdnext.runs import events, waiting
-from gocdnext.runs.changes import Changes, Done, Observer
+from gocdnext.runs.changes import Changes, Create, Done, Observer
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.ports import Fleet, Secrets, Wanted
 from gocdnext.runs.replay import replay
@@ -24,6 +25,7 @@ from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
 
 _SQL = queries.load("runs")
+T = TypeVar("T")
 STALE_AFTER = timedelta(seconds=90)
 """An agent that was not heard of for so long has lost its jobs (spec-execution 14)."""
 LEASE_LAG = timedelta(seconds=15)
@@ -139,6 +141,11 @@ class RunService:
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
         return await self._changes.create(new)
+
+    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
+        """`work` in one transaction (asyncio side), with a function that makes runs in it: what started them and the runs
+        are kept together or not at all."""
+        return await self._changes.create_in(work)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
