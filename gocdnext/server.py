@@ -40,6 +40,7 @@ from gocdnext.fleet.tickets import addressed
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
+from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
@@ -47,7 +48,7 @@ from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
-from gocdnext.sweepers import blobs, gates, partitions, reaper, resealing
+from gocdnext.sweepers import blobs, deliveries, gates, partitions, reaper, resealing
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -127,7 +128,8 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
-                services.start_soon(resealing.run, rooms.api.secrets)
+                services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db)
+                services.start_soon(deliveries.run, db, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -188,6 +190,8 @@ def _wire(settings: Settings, state: StateDir, db: Database, scheduler: Schedule
         settings=settings,
         metrics=metrics,
         blobs=room,
+        webhooks=Webhooks(db, runs, keyring, clock=utc_now),
+        keyring=keyring,
         shutdown=shutdown,
         operator_token=operator_token,
         catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),

@@ -12,6 +12,7 @@ from gocdnext.api import (
     agents,
     artifacts,
     cors,
+    deliveries,
     environments,
     errors,
     health,
@@ -22,6 +23,7 @@ from gocdnext.api import (
     reports,
     runs,
     secrets,
+    webhooks,
 )
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
@@ -44,6 +46,8 @@ BLUEPRINTS = (
     environments.blueprint,
     reports.blueprint,
     artifacts.blueprint,
+    webhooks.blueprint,
+    deliveries.blueprint,
 )
 
 

@@ -40,7 +40,9 @@ async def apply() -> Response:
     """Makes a project what the request says (2.4). JSON unless it is a form."""
     here = services()
     wanted = await _apply_request()
-    result = await applying.apply(here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue)
+    result = await applying.apply(
+        here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue, keyring=here.keyring
+    )
     return answer(render.applied(wanted.slug, result))
 
 

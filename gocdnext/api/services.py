@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
     from gocdnext.logs.hub import LogHub
+    from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.runs.service import RunService
+    from gocdnext.secrets.sealing import Keyring
     from gocdnext.secrets.store import Secrets
 
 
@@ -39,6 +41,8 @@ class Services:
     settings: Settings
     metrics: Metrics
     blobs: Blobs
+    webhooks: Webhooks
+    keyring: Keyring
     shutdown: trio.Event
     operator_token: str | None = None
     """What `Authorization: Bearer` must carry while authentication is on; None lets nobody in."""

@@ -55,6 +55,13 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/admin/secrets": Role.ADMIN,
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
+        # The signature or token is the credential.
+        "POST /api/webhooks/github": Role.PUBLIC,
+        "POST /api/webhooks/gitlab": Role.PUBLIC,
+        "POST /api/webhooks/bitbucket": Role.PUBLIC,
+        "GET /api/v1/admin/webhooks": Role.ADMIN,
+        "GET /api/v1/admin/webhooks/<delivery_id>": Role.ADMIN,
+        "POST /api/v1/admin/webhooks/<delivery_id>/redeliver": Role.ADMIN,
         "GET /api/v1/plugins": Role.VIEWER,
         "PUT /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,
         "DELETE /api/v1/projects/<slug>/environments/<name>/freeze": Role.MAINTAINER,

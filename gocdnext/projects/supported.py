@@ -17,7 +17,6 @@ _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
 )
 _NOT_YET: Final[tuple[tuple[str, Callable[[Pipeline], object]], ...]] = (
     ("cron materials are stored but start no runs", lambda p: _has(p, CronMaterial)),
-    ("`when` filters are stored but start no runs", lambda p: p.when.events or p.when.branches or p.when.paths),
 )
 
 

@@ -245,6 +245,7 @@ class PureRuns:
                 "upstream_run_counter": run.counter,
                 "upstream_pipeline": run.definition.name,
                 "upstream_stage": stage,
+                **({"from_fork": True} if run.from_fork else {}),
             }
             revisions = inherited(run, materials, materials[on.fingerprint])
             await self.create(

@@ -94,6 +94,12 @@ from gocdnext.api.wire.secrets import (
     Secrets,
     SecretSet,
 )
+from gocdnext.api.wire.webhooks import (
+    Deliveries,
+    Delivery,
+    DeliveryDetail,
+    Note,
+)
 
 __all__ = [
     "Agent",
@@ -111,6 +117,9 @@ __all__ = [
     "CoveragePoint",
     "CoverageTrend",
     "DefinitionJob",
+    "Deliveries",
+    "Delivery",
+    "DeliveryDetail",
     "Edge",
     "Error",
     "FreezeBody",
@@ -124,6 +133,7 @@ __all__ = [
     "Label",
     "LogLine",
     "NewAgentBody",
+    "Note",
     "PackageCoverage",
     "PipelineMetrics",
     "PipelinePreview",
