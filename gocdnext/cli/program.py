@@ -37,6 +37,7 @@ COMMANDS = {
     "secret": Entry("secrets", "secret", "Set, list and remove secrets."),
     "runs": Entry("runs", "runs", "List runs, newest first."),
     "run": Entry("runs", "run", "Look at one run."),
+    "webhooks": Entry("webhooks", "webhooks", "Look at deliveries of webhooks, and process one again."),
     "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),
     "tests": Entry("reports", "tests", "Show the test results of a run."),
     "coverage": Entry("reports", "coverage", "Show the coverage of a run, or of a pipeline over time."),

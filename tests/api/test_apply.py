@@ -114,6 +114,7 @@ async def test_form_and_json_store_equal_rows(world: World) -> None:
     assert rows[0]["config"]["branch"] == "trunk"
     assert rows[0]["url"] == "github.com/Acme/Billing"
     assert first["scm_source"].pop("id")
+    assert len(first["scm_source"].pop("generated_webhook_secret")) == 64
     assert first["scm_source"] == {
         "provider": "github",
         "url": "https://github.com/Acme/Billing",

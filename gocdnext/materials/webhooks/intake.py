@@ -147,7 +147,8 @@ class Webhooks:
         """Does what a delivery asks for, unless it is answered already, and keeps it."""
         if answer is None:
             try:
-                return await self._done(delivery)
+                events = delivery.provider.read(delivery.event, delivery.payload)[:MAX_EVENTS]
+                return await self.carry_out(delivery, events)
             except PayloadError as error:
                 delivery.trace.ended("payload", str(error))
                 answer = _refusal(400, str(error), deliveries.ERROR)
@@ -158,9 +159,8 @@ class Webhooks:
         final = answer
         return await self._db.run(lambda conn: deliveries.keep(conn, delivery, final)), final
 
-    async def _done(self, delivery: Delivery) -> tuple[int, Answer]:
-        """The ladder, and the transaction at its end. Raises PayloadError."""
-        events = delivery.provider.read(delivery.event, delivery.payload)[:MAX_EVENTS]
+    async def carry_out(self, delivery: Delivery, events: Sequence[Event]) -> tuple[int, Answer]:
+        """The ladder with what a delivery says, and the transaction at its end; the delivery's id and its answer."""
         verdicts = []
         for event in events:
             waiting = await self._waiting(event)
