@@ -274,6 +274,22 @@ class Client:
         query.extend((name, value) for name, value in filters.items() if value)
         return self._get("/api/v1/admin/audit", query)
 
+    # Deliveries of webhooks (contract-admin 7.7)
+
+    def deliveries(self, limit: int, offset: int = 0, **filters: str | None) -> dict[str, Any]:
+        """One page, newest first. Filters: provider, status; None leaves one out."""
+        query: Query = [("limit", limit), ("offset", offset)]
+        query.extend((name, value) for name, value in filters.items() if value)
+        return self._get("/api/v1/admin/webhooks", query)
+
+    def delivery(self, delivery_id: int) -> dict[str, Any]:
+        """One delivery with headers, payload and the rules that decided."""
+        return self._get(f"/api/v1/admin/webhooks/{delivery_id}")
+
+    def redeliver(self, delivery_id: int) -> dict[str, Any]:
+        """Processes a delivery again."""
+        return self._post(f"/api/v1/admin/webhooks/{delivery_id}/redeliver", None)
+
     # Runs
 
     def runs(self, limit: int = 20, offset: int = 0, **filters: str | None) -> RunPage:

@@ -108,6 +108,9 @@ class Metrics:
             buckets=DRAIN_BUCKETS,
             registry=registry,
         )
+        self._deliveries = Counter(
+            "gocdnext_webhook_deliveries", "Deliveries of webhooks", ("provider", "outcome"), registry=registry
+        )
         self._results_invalid = Counter(
             "gocdnext_job_result_validation_failed",
             "Results that were not what they said",
@@ -138,6 +141,10 @@ class Metrics:
         self._scheduled.labels(str(pipeline_id), str(project_id)).inc()
         self._with_agents += 1
         self._running.set(self._with_agents)
+
+    def webhook_delivery(self, provider: str, outcome: str) -> None:
+        """A delivery was answered."""
+        self._deliveries.labels(provider, outcome).inc()
 
     def job_left(self) -> None:
         """A job that was handed out is no longer with its agent and goes back to the queue."""

@@ -42,6 +42,7 @@ from gocdnext.fleet.tickets import addressed
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
+from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
@@ -49,7 +50,7 @@ from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
-from gocdnext.sweepers import blobs, clocks, gates, partitions, polls, reaper, resealing
+from gocdnext.sweepers import blobs, clocks, deliveries, gates, partitions, polls, reaper, resealing
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -129,9 +130,10 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
-                services.start_soon(resealing.run, rooms.api.secrets)
+                services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db)
                 services.start_soon(clocks.run, db, rooms.runs, utc_now)
                 services.start_soon(polls.run, db, rooms.runs, utc_now)
+                services.start_soon(deliveries.run, db, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -192,6 +194,8 @@ def _wire(settings: Settings, state: StateDir, db: Database, identity: Room, sch
         metrics=metrics,
         blobs=room,
         identity=identity,
+        webhooks=Webhooks(db, runs, keyring, clock=utc_now),
+        keyring=keyring,
         shutdown=shutdown,
         catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
     )

@@ -11,8 +11,9 @@ from gocdnext.secrets.sealing import KEY_BYTES, Keyring
 from gocdnext.secrets.store import Secrets
 
 KEY = bytes(range(KEY_BYTES))
+KEYRING = Keyring([KEY])
 NOW = datetime(2026, 4, 28, 13, 0, tzinfo=UTC)
 
 
 def secrets_of(db: Database, clock: Callable[[], datetime] = lambda: NOW) -> Secrets:
-    return Secrets(db, Keyring([KEY]), clock=clock, new_id=uuid4)
+    return Secrets(db, KEYRING, clock=clock, new_id=uuid4)

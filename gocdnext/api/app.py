@@ -19,6 +19,7 @@ from gocdnext.api import (
     conditional,
     cors,
     dashboard,
+    deliveries,
     environments,
     errors,
     groups,
@@ -36,6 +37,7 @@ from gocdnext.api import (
     trail,
     users,
     value_stream,
+    webhooks,
 )
 from gocdnext.api.body import BODY_TIMEOUT, MAX_BODY, BoundedRequest
 from gocdnext.api.connection import Connection
@@ -64,6 +66,8 @@ BLUEPRINTS = (
     value_stream.blueprint,
     dashboard.blueprint,
     audit.blueprint,
+    webhooks.blueprint,
+    deliveries.blueprint,
 )
 
 

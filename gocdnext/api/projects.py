@@ -43,7 +43,9 @@ async def apply() -> Response:
     here = services()
     wanted = await _apply_request()
     note(target=wanted.slug)
-    result = await applying.apply(here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue)
+    result = await applying.apply(
+        here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue, keyring=here.keyring
+    )
     stored = result.stored
     note(project_created=stored.created, pipelines=len(stored.pipelines), pipelines_removed=len(stored.removed))
     return answer(render.applied(wanted.slug, result))

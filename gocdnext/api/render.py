@@ -84,6 +84,7 @@ def applied(slug: str, result: ApplyResult) -> wire.Applied:
             url=shown_url(source.clone_url),
             default_branch=source.default_branch,
             created=source.created,
+            generated_webhook_secret=source.generated_secret,
         ),
         warnings=list(result.warnings),
     )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
     from gocdnext.logs.hub import LogHub
+    from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.runs.service import RunService
+    from gocdnext.secrets.sealing import Keyring
     from gocdnext.secrets.store import Secrets
 
 
@@ -41,6 +43,8 @@ class Services:
     metrics: Metrics
     blobs: Blobs
     identity: Room
+    webhooks: Webhooks
+    keyring: Keyring
     shutdown: trio.Event
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""

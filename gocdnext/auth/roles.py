@@ -69,6 +69,13 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/admin/secrets": Role.ADMIN,
         "DELETE /api/v1/admin/secrets/<name>": Role.ADMIN,
         "GET /api/v1/admin/audit": Role.ADMIN,
+        # The signature or token is the credential.
+        "POST /api/webhooks/github": Role.PUBLIC,
+        "POST /api/webhooks/gitlab": Role.PUBLIC,
+        "POST /api/webhooks/bitbucket": Role.PUBLIC,
+        "GET /api/v1/admin/webhooks": Role.ADMIN,
+        "GET /api/v1/admin/webhooks/<delivery_id>": Role.ADMIN,
+        "POST /api/v1/admin/webhooks/<delivery_id>/redeliver": Role.ADMIN,
         "GET /api/v1/plugins": Role.VIEWER,
         "GET /api/v1/projects/<slug>/environments": Role.VIEWER,
         "GET /api/v1/projects/<slug>/environments/<name>/deployments": Role.VIEWER,

@@ -43,6 +43,7 @@ COMMANDS = {
     "dashboard": Entry("project_group", "dashboard", "Show the figures of the whole server."),
     "runs": Entry("runs", "runs", "List runs, show, watch, cancel and repeat one."),
     "jobs": Entry("jobs", "jobs", "Cancel, repeat, approve and reject jobs, print their logs."),
+    "webhooks": Entry("webhooks", "webhooks", "Look at deliveries of webhooks, and process one again."),
     "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),
     "tests": Entry("reports", "tests", "Show the test results of a run."),
     "coverage": Entry("reports", "coverage", "Show the coverage of a run, or of a pipeline over time."),

@@ -33,9 +33,8 @@ def validate(path: Path, as_json: bool) -> None:
     """
     files = {str(file): read(file) for file in find(path)}
     parsed, problems = check(files)
-    warnings = {file: pipeline_warnings(entry) for file, entry in parsed.items() if file not in problems}
     if as_json:
-        print_json(document(files, parsed, problems, warnings))
+        print_json(document(files, parsed, problems))
     else:
         for file, content in files.items():
             if file in problems:
@@ -43,8 +42,6 @@ def validate(path: Path, as_json: bool) -> None:
                 continue
             pipeline = parsed[file].pipeline
             click.echo(safe(f'OK   {file} — pipeline "{pipeline.name}", {len(pipeline.jobs)} job(s)', colours=False))
-            for warning in warnings[file]:
-                click.echo(f"     warning: {safe(warning, colours=False)}", err=True)
     raise SystemExit(FAILED if problems else 0)
 
 
@@ -110,13 +107,6 @@ def catalogue() -> Catalogue:
         raise Failure(str(error)) from None
 
 
-def pipeline_warnings(entry: ParsedFile) -> list[str]:
-    """What this version accepts without acting on it."""
-    from gocdnext.projects import supported
-
-    return supported.not_yet(entry.pipeline)
-
-
 def show_failure(file: str, problems: list[Problem], content: bytes) -> None:
     """Every problem of a file with its place, the line there and a mark below it."""
     lines = content.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
@@ -150,7 +140,6 @@ def document(
     files: dict[str, bytes],
     parsed: dict[str, ParsedFile],
     problems: dict[str, list[Problem]],
-    warnings: dict[str, list[str]],
 ) -> dict[str, object]:
     """The findings as one JSON document."""
     import msgspec
@@ -161,6 +150,5 @@ def document(
         if file in parsed:
             row |= {"pipeline": parsed[file].pipeline.name, "jobs": len(parsed[file].pipeline.jobs)}
         row["problems"] = [msgspec.to_builtins(problem) for problem in problems.get(file, [])]
-        row["warnings"] = warnings.get(file, [])
         rows.append(row)
     return {"ok": not problems, "files": rows}

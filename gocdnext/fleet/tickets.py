@@ -104,6 +104,8 @@ class Tickets:
         _check_key(request.key)
         attempt, now = await self._attempt(request), self._clock()
         opened = await self._db.aio_run(lambda conn: caches.open_upload(conn, attempt, request.key, now, self._new_id))
+        if opened is None and await self._db.aio_run(lambda conn: conn.fetchval(_SQL.is_from_fork, attempt.run_id)):
+            raise GRPCError(Status.PERMISSION_DENIED, "what a fork proposes writes no caches")
         if opened is None:
             raise GRPCError(Status.PERMISSION_DENIED, _NOT_YOURS)
         upload_id, storage_key = opened

@@ -23,10 +23,13 @@ from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.projects import limits, supported
 from gocdnext.projects.request import ApplyRequest, ScmSource, SourceText
 from gocdnext.projects.store import PipelineFile, Source, Stored, Wanted, store
+from gocdnext.secrets.sealing import Keyring
 
 PROVIDERS = ("github", "gitlab", "bitbucket", "manual")
 DEFAULT_BRANCH = "main"
 DEFAULT_FOLDER = ".gocdnext"
+MAX_WEBHOOK_SECRET = 256
+"""Characters."""
 MAX_TOLD = 20
 """Problems of files that one answer lists."""
 
@@ -52,8 +55,10 @@ async def apply(
     now: datetime,
     new_id: Callable[[], UUID],
     catalogue: Catalogue = NO_PLUGINS,
+    keyring: Keyring | None = None,
 ) -> ApplyResult:
-    """Makes the project what the request says. Raises InvalidError, UnprocessableError, UpstreamError.
+    """Makes the project what the request says; with a keyring a bound repository gets a webhook secret. Raises
+    InvalidError, UnprocessableError, UpstreamError.
 
     Inputs of plugins are checked against the catalogue in files that were sent, not in files that are fetched
     (contract-runs 7.3).
@@ -64,8 +69,6 @@ async def apply(
     if source is not None and not files:
         files = await _fetched(db, request, source, warnings)
     _check(files)
-    for entry in files:
-        warnings.extend(supported.not_yet(entry.pipeline))
     wanted = Wanted(
         slug=request.slug,
         name=request.name,
@@ -75,7 +78,7 @@ async def apply(
         pipelines=files,
         source=source,
     )
-    stored = await db.transaction(lambda conn: store(conn, wanted, now, new_id))
+    stored = await db.transaction(lambda conn: store(conn, wanted, now, new_id, keyring))
     return ApplyResult(stored, tuple(dict.fromkeys(warnings)))
 
 
@@ -127,12 +130,9 @@ def _source(given: ScmSource) -> Source:
         raise UnprocessableError(
             f"scm_source.provider {given.provider[:40]!r} is not known: use one of {', '.join(PROVIDERS)}"
         )
-    if given.webhook_secret:
-        raise UnprocessableError(
-            "scm_source.webhook_secret cannot be kept: this version stores no secrets and receives no webhooks; "
-            "leave it out and start runs with a trigger"
-        )
-    return Source(given.provider, normal_git_url(url), url, branch, given.auth_ref)
+    if len(given.webhook_secret) > MAX_WEBHOOK_SECRET:
+        raise InvalidError(f"scm_source.webhook_secret is longer than {MAX_WEBHOOK_SECRET} characters")
+    return Source(given.provider, normal_git_url(url), url, branch, given.auth_ref, given.webhook_secret)
 
 
 async def _fetched(

@@ -6,7 +6,7 @@ Asyncio code on one raw connection. Ids are kept: pipelines by name, materials b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,8 @@ from gocdnext.pipeline import model
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.implicit import with_implicit_material
 from gocdnext.pipeline.model import Pipeline
+from gocdnext.secrets import hooks
+from gocdnext.secrets.sealing import Keyring
 
 _SQL = queries.load("apply")
 
@@ -42,6 +44,8 @@ class Source:
     clone_url: str
     default_branch: str
     auth_ref: str
+    webhook_secret: str = field(default="", repr=False)
+    """Empty: as it is stored, or a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class StoredSource:
     clone_url: str
     default_branch: str
     created: bool
+    generated_secret: str = field(default="", repr=False)
+    """The webhook secret that was made for it, if one was: this is the only time it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,11 @@ class Stored:
     source: StoredSource | None
 
 
-async def store(conn: Connection, wanted: Wanted, now: datetime, new_id: Callable[[], UUID]) -> Stored:
-    """Brings the project to `wanted` inside the caller's transaction, whatever it was before."""
+async def store(
+    conn: Connection, wanted: Wanted, now: datetime, new_id: Callable[[], UUID], keyring: Keyring | None
+) -> Stored:
+    """Brings the project to `wanted` inside the caller's transaction, whatever it was before. Without a keyring no webhook
+    secret is kept."""
     project = await conn.fetchrow(
         _SQL.upsert_project,
         new_id(),
@@ -122,7 +131,7 @@ async def store(conn: Connection, wanted: Wanted, now: datetime, new_id: Callabl
         created=project["created"],
         pipelines=tuple(changes.stored),
         removed=tuple(row["name"] for row in removed),
-        source=_stored_source(source) if wanted.source is not None and source is not None else None,
+        source=await _stored_source(conn, source, wanted.source, keyring),
     )
 
 
@@ -145,8 +154,18 @@ async def _bind(
     )
 
 
-def _stored_source(row: asyncpg.Record) -> StoredSource:
-    return StoredSource(row["id"], row["provider"], row["clone_url"], row["default_branch"], row["created"])
+async def _stored_source(
+    conn: Connection, row: asyncpg.Record | None, sent: Source | None, keyring: Keyring | None
+) -> StoredSource | None:
+    """The source that was bound, with its webhook secret: the one that was sent, the one it had, or a new one (2.4)."""
+    if sent is None or row is None:
+        return None
+    generated = ""
+    if keyring is not None:
+        secret = sent.webhook_secret or hooks.generated()
+        kept = await hooks.keep(conn, keyring, row["id"], secret, replace=bool(sent.webhook_secret))
+        generated = secret if kept and not sent.webhook_secret else ""
+    return StoredSource(row["id"], row["provider"], row["clone_url"], row["default_branch"], row["created"], generated)
 
 
 class _Changes:

@@ -1,6 +1,6 @@
-"""What a pipeline may say that this version does not do: refused where it would hang or lie, else told. Pure.
+"""What a pipeline may say that this version does not do: refused, because it would hang or lie. Pure.
 
-One list each; whoever builds a feature deletes its entry.
+One list; whoever builds a feature deletes its entry.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
     ("`cluster` is", lambda job: job.cluster),
     ("a runner profile (`agent.profile`) is", lambda job: job.profile),
 )
-_NOT_YET: Final[tuple[tuple[str, Callable[[Pipeline], object]], ...]] = (
-    ("`when` filters are stored but start no runs", lambda p: p.when.events or p.when.branches or p.when.paths),
-)
 
 
 def refused(pipeline: Pipeline) -> list[str]:
@@ -28,8 +25,3 @@ def refused(pipeline: Pipeline) -> list[str]:
         for feature, used in _REFUSED_IN_JOBS
         if used(job)
     ]
-
-
-def not_yet(pipeline: Pipeline) -> list[str]:
-    """What is stored and has no effect yet: one sentence each."""
-    return [f'pipeline "{pipeline.name}": {what} in this version' for what, used in _NOT_YET if used(pipeline)]

@@ -98,6 +98,8 @@ class Consequences:
                     "upstream_run_counter": run.counter,
                     "upstream_pipeline": run.definition.name,
                     "upstream_stage": stage,
+                    # What came from a fork stays under its restrictions.
+                    **({"from_fork": True} if run.from_fork else {}),
                 },
                 ref=run.ref,
                 upstream_run_id=run.id,

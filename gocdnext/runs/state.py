@@ -218,6 +218,12 @@ class Run:
         return tuple(job for job in self.jobs if job.stage_id.int not in hidden) if hidden else self.jobs
 
     @property
+    def from_fork(self) -> bool:
+        """Whether it runs what somebody proposes from another repository, or follows from that: it gets no secrets and
+        writes no caches."""
+        return self.cause_detail.get("from_fork") is True
+
+    @property
     def asks_for_secrets(self) -> bool:
         """Whether any job or notification names a secret: then it is only dispatched with their values at hand."""
         return any(job.secrets for job in self.definition.jobs) or any(entry.secrets for entry in self.notifications)

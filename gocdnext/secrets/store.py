@@ -27,6 +27,7 @@ _NAME = re.compile(PATTERN[1:-1])
 DB = "db"
 MAX_INHERITED = 1000
 RESEAL_BATCH = 200
+WITHHELD = "what a fork proposes gets no secrets; push the branch to the repository itself to run it with them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,18 @@ class Secrets:
 
     async def of_run(self, run_id: UUID) -> SecretValues:
         """The values that jobs and notifications of a run ask for."""
-        known, unreadable = {}, {}
+        known, unreadable, withheld = {}, {}, {}
         for row in await self._db.fetch(_SQL.of_run, run_id):
+            if row["from_fork"]:
+                withheld[row["name"]] = WITHHELD
+                continue
             try:
                 known[row["name"]] = self._open(row)
             except UnsealError as error:
                 unreadable[row["name"]] = str(error)
         if unreadable:
             _log.error("secrets cannot be opened", run_id=str(run_id), secrets=unreadable)
-        return SecretValues(known, unreadable)
+        return SecretValues(known, unreadable | withheld)
 
     async def reseal(self) -> int:
         """Seals with the newest key what is sealed with another; how many were. What cannot be opened stays as it is."""

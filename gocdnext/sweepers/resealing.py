@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gocdnext.db.pool import Database
+from gocdnext.secrets import hooks
+from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
 from gocdnext.sweepers.periodic import every
 
@@ -10,6 +13,10 @@ EVERY = 3600.0
 FIRST = 5.0
 
 
-async def run(secrets: Secrets) -> None:
+async def run(secrets: Secrets, keyring: Keyring, db: Database) -> None:
     """Seals anew until cancelled."""
-    await every(EVERY, "resealing", secrets.reseal, first=FIRST)
+
+    async def sweep() -> int:
+        return await secrets.reseal() + await hooks.reseal(db, keyring)
+
+    await every(EVERY, "resealing", sweep, first=FIRST)

@@ -136,7 +136,8 @@ used AS (
 SELECT storage_key, size_bytes, content_sha256 FROM found;
 
 -- name: open_cache
--- A pending row for new content of a key, for an attempt that is running on this agent; else nothing.
+-- A pending row for new content of a key, for an attempt that is running on this agent; else nothing. What a fork proposes
+-- writes no caches: the next run of the branch itself would read them.
 INSERT INTO caches (
     id, project_id, key, storage_key, job_run_id, created_at, updated_at, last_accessed_at
 )
@@ -152,8 +153,19 @@ SELECT
 FROM job_runs j
 INNER JOIN runs r ON r.id = j.run_id
 INNER JOIN pipelines p ON p.id = r.pipeline_id
-WHERE j.id = $1 AND j.run_id = $2 AND j.agent_id = $3 AND j.attempt = $4 AND j.status = 'running'
+WHERE
+    j.id = $1
+    AND j.run_id = $2
+    AND j.agent_id = $3
+    AND j.attempt = $4
+    AND j.status = 'running'
+    AND NOT coalesce((r.cause_detail ->> 'from_fork')::boolean, FALSE)
 RETURNING storage_key;
+
+-- name: is_from_fork
+-- Whether a run is of a fork.
+SELECT coalesce((cause_detail ->> 'from_fork')::boolean, FALSE) FROM runs
+WHERE id = $1;
 
 -- name: cache_upload
 -- An upload of a cache, for the session that says it is complete.

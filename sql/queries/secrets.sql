@@ -85,11 +85,12 @@ RETURNING id;
 
 -- name: of_run
 -- The sealed secrets that jobs and notifications of a run ask for: the project's own before global ones. None for a run
--- whose snapshot asks for none.
+-- whose snapshot asks for none. Says whether the run is of a fork, which gets none of them.
 WITH asked AS (
     SELECT
         p.project_id,
-        jsonb_path_query(d.definition, '$.jobs[*].secrets[*]') #>> '{}' AS name
+        jsonb_path_query(d.definition, '$.jobs[*].secrets[*]') #>> '{}' AS name,
+        coalesce((r.cause_detail ->> 'from_fork')::boolean, FALSE) AS from_fork
     FROM runs r
     INNER JOIN pipelines p ON p.id = r.pipeline_id
     INNER JOIN pipeline_definitions d ON d.id = r.definition_id
@@ -97,7 +98,8 @@ WITH asked AS (
     UNION
     SELECT
         p.project_id,
-        jsonb_path_query(r.notifications, '$[*].secrets[*]') #>> '{}' AS name
+        jsonb_path_query(r.notifications, '$[*].secrets[*]') #>> '{}' AS name,
+        coalesce((r.cause_detail ->> 'from_fork')::boolean, FALSE) AS from_fork
     FROM runs r
     INNER JOIN pipelines p ON p.id = r.pipeline_id
     WHERE r.id = $1
@@ -110,7 +112,8 @@ SELECT DISTINCT ON (s.name)
     s.value_sealed,
     s.key_id,
     s.ref_path,
-    s.ref_key
+    s.ref_key,
+    a.from_fork
 FROM asked a
 INNER JOIN secrets s ON s.name = a.name AND (s.project_id = a.project_id OR s.project_id IS NULL)
 ORDER BY s.name, s.project_id NULLS LAST;

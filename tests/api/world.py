@@ -25,6 +25,7 @@ from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
+from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
@@ -32,7 +33,7 @@ from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
-from tests.secrets_room import secrets_of
+from tests.secrets_room import KEYRING, secrets_of
 
 TOKEN = "operator-token-for-tests"
 PIPELINE = """\
@@ -159,6 +160,8 @@ async def served(
             metrics=world.metrics,
             blobs=blobs_in(tmp_path, db),
             identity=world.identity,
+            webhooks=Webhooks(db, world.runs, KEYRING, clock=world.clock),
+            keyring=KEYRING,
             shutdown=world.shutdown,
             catalogue=catalogue,
             clock=world.clock,

@@ -65,9 +65,9 @@ async def agent(
                     await stream.send_message(pb.AgentMessage(result=result))
 
 
-async def _print_assignments(port: int) -> None:
-    """An agent in a process of its own: one line per assignment, `run id, time`. Takes every job, reports none."""
-    seen, ready = Seen(silent=True), asyncio.Event()
+async def _print_assignments(port: int, *, silent: bool) -> None:
+    """An agent in a process of its own: one line per assignment, `run id, time`. Takes every job; silent: reports none."""
+    seen, ready = Seen(silent=silent), asyncio.Event()
     working = asyncio.create_task(agent(port, seen, capacity=1000, ready=ready))
     await ready.wait()
     print("ready", flush=True)
@@ -81,4 +81,4 @@ async def _print_assignments(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_print_assignments(int(sys.argv[1])))
+    asyncio.run(_print_assignments(int(sys.argv[1]), silent="--answer" not in sys.argv))

@@ -17,9 +17,17 @@ import msgspec
 
 from gocdnext.durations import format_duration
 from gocdnext.errors import DomainError, NotFoundError, UnprocessableError
+from gocdnext.materials.arrivals import Arrival, Key
+from gocdnext.materials.webhooks import ladder
+from gocdnext.materials.webhooks.events import Event, Nothing, TagPush
+from gocdnext.materials.webhooks.events import Request as PullRequest
+from gocdnext.materials.webhooks.ladder import Waiting
+from gocdnext.materials.webhooks.trace import Trace
 from gocdnext.pipeline import parse
+from gocdnext.pipeline.fingerprints import normal_git_url
 from gocdnext.pipeline.identity import material_id
-from gocdnext.pipeline.model import Approval, Notification, Pipeline, UpstreamMaterial
+from gocdnext.pipeline.implicit import with_implicit_material
+from gocdnext.pipeline.model import Approval, GitMaterial, Notification, Pipeline, UpstreamMaterial
 from gocdnext.runs import cascade, events, planning, transitions
 from gocdnext.runs.consequences import concerned, inherited
 from gocdnext.runs.creation import CreatedRun, NewRun
@@ -27,7 +35,7 @@ from gocdnext.runs.events import Consequence, Voter
 from gocdnext.runs.expansion import expand, request_labels
 from gocdnext.runs.replay import replay
 from gocdnext.runs.service import _REFUSALS, JobReport, event_of
-from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Artifact, Job, Run
+from gocdnext.runs.state import AWAITING, OPEN, OPEN_JOB, QUEUED, RUNNING, Artifact, Job, Revision, Run
 from tests.scenarios.fleet import ScriptedFleet
 from tests.scenarios.world import World
 
@@ -245,6 +253,7 @@ class PureRuns:
                 "upstream_run_counter": run.counter,
                 "upstream_pipeline": run.definition.name,
                 "upstream_stage": stage,
+                **({"from_fork": True} if run.from_fork else {}),
             }
             revisions = inherited(run, materials, materials[on.fingerprint])
             await self.create(
@@ -285,6 +294,7 @@ class PureWorld(World):
     def __post_init__(self) -> None:
         self.pure = PureRuns(self.fleet, self.woken_by, lambda: self.now)
         self.runs: Any = self.pure
+        self.arrived: dict[Key, Arrival] = {}
 
     def woken_by(self, run_id: UUID) -> None:
         """What the service tells its observer."""
@@ -294,11 +304,41 @@ class PureWorld(World):
         kept = {}
         for name, body in step["pipelines"].items():
             definition = parse(json.dumps({"name": name, **body}), f"{name}.yaml")
+            definition = with_implicit_material(definition, self.source_url, "main")
             old = self.pure.pipelines.get(name)
             kept[name] = StoredPipeline(old.id, definition, old.counter) if old else StoredPipeline(uuid4(), definition)
         self.pure.pipelines = kept
         ids = {stored.id for stored in kept.values()}
         self.pure.runs = {key: run for key, run in self.pure.runs.items() if run.pipeline_id in ids}
+
+    async def arrive(self, event: Event) -> None:
+        assert not isinstance(event, Nothing)
+        self.pushed = True
+        branch = event.base if isinstance(event, PullRequest) else "" if isinstance(event, TagPush) else event.branch
+        waiting = [
+            Waiting(
+                stored.id, material_id(stored.id, m.fingerprint), name, m.events, m.paths, stored.definition.when.events
+            )
+            for name, stored in sorted(self.pure.pipelines.items())
+            for m in stored.definition.materials
+            if isinstance(m, GitMaterial)
+            and normal_git_url(m.url) == normal_git_url(event.url)
+            and (m.branch == branch or (isinstance(event, TagPush) and "tag" in m.events))
+        ]
+        for arrival in ladder.decide(event, waiting, "github", "", Trace()).arrivals:
+            if arrival.key not in self.arrived:
+                self.arrived[arrival.key] = arrival
+                revisions = {str(arrival.material_id): Revision(arrival.revision, arrival.branch)}
+                new = NewRun(arrival.pipeline_id, arrival.cause, arrival.triggered_by, revisions, arrival.detail)
+                await self.pure.create(replace(new, ref=arrival.ref or arrival.branch))
+        self.now += timedelta(seconds=1)
+
+    async def start_by_hand(self, pipeline_id: UUID, definition: Pipeline) -> None:
+        known = [a for a in self.arrived.values() if a.pipeline_id == pipeline_id and a.kind != "pull_request"]
+        if not known:
+            raise UnprocessableError("pipeline has no modifications yet")
+        revisions = {str(known[-1].material_id): Revision(known[-1].revision, known[-1].branch)}
+        await self.pure.create(NewRun(pipeline_id, "manual", "manual", revisions, {}, known[-1].branch))
 
     async def do_freeze(self, step: Mapping[str, Any]) -> None:
         self.pure.frozen.add(step["environment"])

@@ -18,10 +18,16 @@ import asyncpg
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import DomainError
+from gocdnext.materials.trigger import trigger
+from gocdnext.materials.webhooks.deliveries import Delivery
+from gocdnext.materials.webhooks.events import BranchPush, Event, TagPush
+from gocdnext.materials.webhooks.events import Request as PullRequest
+from gocdnext.materials.webhooks.github import GITHUB
+from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.model import GitMaterial, Pipeline, decode
 from gocdnext.projects.apply import apply
-from gocdnext.projects.request import ApplyRequest, SourceText
+from gocdnext.projects.request import ApplyRequest, ScmSource, SourceText
 from gocdnext.runs import store
 from gocdnext.runs.assignment import primary_revision
 from gocdnext.runs.creation import NewRun
@@ -34,7 +40,7 @@ from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Revision, Run
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 from tests.scenarios.invariants import check
-from tests.secrets_room import secrets_of
+from tests.secrets_room import KEYRING, secrets_of
 
 _SQL = queries.load("runs")
 SLUG = "scenario"
@@ -54,12 +60,16 @@ class World:
     names: dict[UUID, str] = field(default_factory=dict)
     agent_ids: dict[str, UUID] = field(default_factory=dict)
     default_window: int = 0
+    pushed: bool = False
+    source_url: str = ""
+    """The repository that the project is bound to."""
     _dispatched: int = 0
     _cancelled: int = 0
 
     def __post_init__(self) -> None:
         self.secrets = secrets_of(self.db, lambda: self.now)
         self.runs = RunService(self.db, self.fleet, self, secrets=self.secrets, clock=lambda: self.now, new_id=uuid4)
+        self.webhooks = Webhooks(self.db, self.runs, KEYRING, clock=lambda: self.now)
         self.environments = Environments(self.db, self.runs, clock=lambda: self.now)
         self._definitions = Definitions()
 
@@ -90,6 +100,8 @@ class World:
 
     async def set_up(self, scenario: Mapping[str, Any]) -> None:
         """Applies the scenario's pipelines and connects its agents."""
+        source = scenario.get("project", {}).get("scm_source", "")
+        self.source_url = source if isinstance(source, str) else source["url"]
         await self.do_apply({"pipelines": scenario["pipelines"]})
         self.default_window = scenario.get("config", {}).get("approval_default_seconds", 0)
         inherited = scenario.get("project", {}).get("notifications", [])
@@ -203,12 +215,65 @@ class World:
         files = tuple(
             SourceText(f"{name}.yaml", json.dumps({"name": name, **body})) for name, body in step["pipelines"].items()
         )
-        request = ApplyRequest(slug=SLUG, name="Scenario", files=files)
+        source = ScmSource("github", self.source_url, "main", "", "") if self.source_url else None
+        request = ApplyRequest(slug=SLUG, name="Scenario", files=files, scm_source=source)
         await apply(self.db, request, now=self.now, new_id=uuid4)
+
+    async def do_push(self, step: Mapping[str, Any]) -> None:
+        files = step.get("files")
+        await self.arrive(
+            BranchPush(
+                url=step.get("url", self.source_url),
+                branch=step.get("branch", "main"),
+                revision=step["revision"],
+                author="",
+                message=step.get("message", ""),
+                committed_at=None,
+                changed=None if files is None else frozenset(files),
+            )
+        )
+
+    async def do_pull_request(self, step: Mapping[str, Any]) -> None:
+        number = step["number"]
+        await self.arrive(
+            PullRequest(
+                url=step.get("url", self.source_url),
+                number=number,
+                title=f"request {number}",
+                author="",
+                page="",
+                base=step.get("base", "main"),
+                head=step["head"],
+                revision=step["revision"],
+                action=step.get("action", "opened"),
+                labels=tuple(step.get("labels", ())),
+                from_fork=step.get("fork", False),
+            )
+        )
+
+    async def do_tag(self, step: Mapping[str, Any]) -> None:
+        url = step.get("url", self.source_url)
+        await self.arrive(TagPush(url, step["name"], step["revision"], "", "", "", None))
+
+    async def arrive(self, event: Event) -> None:
+        """A delivery that says this comes from its provider."""
+        self.pushed = True
+        await self.webhooks.carry_out(Delivery(GITHUB, "event", "", {}, self.now, verified=True), [event])
+        self.now += timedelta(seconds=1)
+
+    async def start_by_hand(self, pipeline_id: UUID, definition: Pipeline) -> None:
+        """A start that takes what is known of the pipeline's repository."""
+        await trigger(self.db, self.runs, pipeline_id, "", clock=lambda: self.now)
 
     async def do_trigger(self, step: Mapping[str, Any]) -> None:
         pipeline_id, definition = await self.pipeline(step["pipeline"])
         git = next((m for m in definition.materials if isinstance(m, GitMaterial)), None)
+        # Where pushes are a part of the story, a start by hand is one of the product; elsewhere it makes a run directly.
+        told = step.keys() & {"revision", "branch", "cause", "labels"}
+        if git is not None and not told and (self.pushed or "expect_http" in step):
+            await self.start_by_hand(pipeline_id, definition)
+            self.now += timedelta(seconds=1)
+            return
         # Without a git material of its own the pipeline is treated as if it had one.
         key = str(uuid5(pipeline_id, "assumed") if git is None else material_id(pipeline_id, git.fingerprint))
         # Without any commit a deployment has no version and fails (pipelines 8.2): such a run gets one.

@@ -122,6 +122,12 @@ from gocdnext.api.wire.value_stream import (
     VsmEdge,
     VsmNode,
 )
+from gocdnext.api.wire.webhooks import (
+    Deliveries,
+    Delivery,
+    DeliveryDetail,
+    Note,
+)
 
 __all__ = [
     "Agent",
@@ -143,6 +149,9 @@ __all__ = [
     "DashboardMetrics",
     "DefinitionJob",
     "DeletedProject",
+    "Deliveries",
+    "Delivery",
+    "DeliveryDetail",
     "Deployment",
     "Deployments",
     "Edge",
@@ -164,6 +173,7 @@ __all__ = [
     "Label",
     "LogLine",
     "NewAgentBody",
+    "Note",
     "PackageCoverage",
     "PipelineMetrics",
     "PipelinePreview",

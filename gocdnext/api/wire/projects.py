@@ -157,6 +157,8 @@ class AppliedScmSource(Wire):
     url: str
     default_branch: str
     created: bool
+    generated_webhook_secret: str = ""
+    """Told once, when it was made."""
 
 
 class Applied(Wire):

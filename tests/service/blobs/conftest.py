@@ -27,6 +27,7 @@ from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
+from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.pipeline import model
 from gocdnext.proto import agent_pb2 as pb
@@ -35,7 +36,7 @@ from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from tests.blob_room import BASE, blobs_in
-from tests.secrets_room import secrets_of
+from tests.secrets_room import KEYRING, secrets_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, agent, aio
 from tests.service.logs.conftest import db as database_fixture
 from tests.service.logs.seed import NOW
@@ -240,6 +241,9 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         metrics=plant.metrics,
         blobs=plant.blobs,
         identity=Room(db, plant.clock, uuid4),
+        secrets=secrets_of(db),
+        webhooks=Webhooks(db, plant.runs, KEYRING, clock=plant.clock),
+        keyring=KEYRING,
         shutdown=plant.shutdown,
         clock=plant.clock,
     )
