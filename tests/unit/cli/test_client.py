@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gocdnext import client as module
 from gocdnext.client import ApiError, CannotReachError, Client, byte_lines, parse_events
+from gocdnext.client import connection as module
 
 RUN = "c0de0000-0000-4000-8000-000000000001"
 STREAM = f"GET /api/v1/runs/{RUN}/logs/stream"

@@ -1,0 +1,250 @@
+"""The calls of the API, one method for each, by resource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+
+from gocdnext.client.connection import CONNECT_TIMEOUT, TIMEOUT, Connection, Query
+from gocdnext.client.errors import CannotReachError
+from gocdnext.client.messages import Artifact, Run, RunPage
+
+SLOW = 600.0
+"""Seconds for what may take the server minutes."""
+PIECE = 1024 * 1024
+"""Bytes of a download at a time."""
+
+
+class Client(Connection):
+    """What the command line can ask a server. Every method raises `ApiError` or `CannotReachError`."""
+
+    # Projects and pipelines
+
+    def projects(self, limit: int | None = None, offset: int = 0) -> dict[str, Any]:
+        """GET /api/v1/projects (contract-runs 2.1)."""
+        page: Query = [("offset", offset)] if limit is None else [("limit", limit), ("offset", offset)]
+        return self._get("/api/v1/projects", page if limit or offset else None)
+
+    def project(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug} (2.2), without recent runs beyond the one that must be asked for."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}", [("runs", 1)])
+
+    def vsm(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/vsm (2.3)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/vsm")
+
+    def delete_project(self, slug: str) -> dict[str, Any]:
+        """DELETE /api/v1/projects/{slug} (2.6). Millions of log lines may go with it."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}"
+        return self._json(self._send(self._http.build_request("DELETE", path, timeout=SLOW)))
+
+    def run_all(self, slug: str) -> dict[str, Any]:
+        """POST /api/v1/projects/{slug}/run-all (2.7). Each repository is asked, one after the other."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/run-all"
+        return self._json(self._send(self._http.build_request("POST", path, timeout=SLOW)))
+
+    def apply(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """POST /api/v1/projects/apply (2.4), JSON form."""
+        return self._post("/api/v1/projects/apply", request)
+
+    def pipeline_yaml(self, pipeline_id: str) -> dict[str, Any]:
+        """GET /api/v1/pipelines/{id}/yaml (5.1)."""
+        return self._get(f"/api/v1/pipelines/{pipeline_id}/yaml")
+
+    def trigger(self, pipeline_id: str) -> dict[str, Any]:
+        """POST /api/v1/pipelines/{id}/trigger (5.2). Never repeated: each call makes a run."""
+        return self._post(f"/api/v1/pipelines/{pipeline_id}/trigger", None)
+
+    def set_poll_interval(self, slug: str, interval: str) -> dict[str, Any]:
+        """PUT /api/v1/projects/{slug}/poll-interval (contract-admin 6.2); empty turns polling off."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/poll-interval"
+        headers = {"Content-Type": "application/json"}
+        body = orjson.dumps({"interval": interval})
+        found: dict[str, Any] = self._json(
+            self._send(self._http.build_request("PUT", path, content=body, headers=headers))
+        )
+        return found
+
+    def dashboard(self) -> dict[str, Any]:
+        """GET /api/v1/dashboard/metrics (8.1)."""
+        return self._get("/api/v1/dashboard/metrics")
+
+    # Environments
+
+    def environments(self, slug: str) -> dict[str, Any]:
+        """The environments of a project, and what each has now."""
+        return self._get(_environment(slug))
+
+    def deployments(self, slug: str, name: str, limit: int) -> dict[str, Any]:
+        """Deployments to an environment, newest first."""
+        return self._get(f"{_environment(slug, name)}/deployments", [("limit", limit)])
+
+    def freeze(self, slug: str, name: str, reason: str) -> None:
+        """Freezes an environment."""
+        self.call("PUT", f"{_environment(slug, name)}/freeze", {"reason": reason})
+
+    def unfreeze(self, slug: str, name: str) -> None:
+        """Lets an environment go."""
+        self.call("DELETE", f"{_environment(slug, name)}/freeze")
+
+    def rollback(self, slug: str, name: str, deployment_id: str | None) -> dict[str, Any]:
+        """Deploys an earlier deployment again; without one the newest that succeeded."""
+        return self._post(f"{_environment(slug, name)}/rollback", {"deployment_id": deployment_id})
+
+    # Secrets; `slug` None means the global ones
+
+    def secrets(self, slug: str | None, offset: int = 0) -> dict[str, Any]:
+        """One page of names (contract-admin 5.3)."""
+        return self._get(_secrets(slug), [("limit", 200), ("offset", offset)])
+
+    def set_secret(self, slug: str | None, name: str, value: str) -> dict[str, Any]:
+        """Sets a value (5.4). The same again changes nothing, so it may be repeated."""
+        return self._post(_secrets(slug), {"name": name, "value": value})
+
+    def delete_secret(self, slug: str | None, name: str) -> None:
+        """Removes a secret (5.5)."""
+        self.call("DELETE", f"{_secrets(slug)}/{quote(name, safe='')}")
+
+    # The audit trail
+
+    def audit(self, limit: int, offset: int = 0, **filters: str | None) -> dict[str, Any]:
+        """One page of events, newest first (contract-admin 7.3). Filters as there; None leaves one out."""
+        query: Query = [("limit", limit), ("offset", offset)]
+        query.extend((name, value) for name, value in filters.items() if value)
+        return self._get("/api/v1/admin/audit", query)
+
+    # Deliveries of webhooks (contract-admin 7.7)
+
+    def deliveries(self, limit: int, offset: int = 0, **filters: str | None) -> dict[str, Any]:
+        """One page, newest first. Filters: provider, status; None leaves one out."""
+        query: Query = [("limit", limit), ("offset", offset)]
+        query.extend((name, value) for name, value in filters.items() if value)
+        return self._get("/api/v1/admin/webhooks", query)
+
+    def delivery(self, delivery_id: int) -> dict[str, Any]:
+        """One delivery with headers, payload and the rules that decided."""
+        return self._get(f"/api/v1/admin/webhooks/{delivery_id}")
+
+    def redeliver(self, delivery_id: int) -> dict[str, Any]:
+        """Processes a delivery again."""
+        return self._post(f"/api/v1/admin/webhooks/{delivery_id}/redeliver", None)
+
+    # Runs
+
+    def runs(self, limit: int = 20, offset: int = 0, **filters: str | None) -> RunPage:
+        """GET /api/v1/runs (3.1). Filters: project, pipeline, status, cause; None leaves one out."""
+        query: Query = [("limit", limit), ("offset", offset)]
+        query.extend((name, value) for name, value in filters.items() if value)
+        return cast("RunPage", self._get("/api/v1/runs", query))
+
+    def run(self, run_id: str, *, logs: int = 0, since: Mapping[str, int] | None = None) -> Run:
+        """GET /api/v1/runs/{id} (3.2). `logs`: lines for each job; `since`: job id -> seq already seen."""
+        query: Query = [("logs", logs)]
+        query.extend(("since", f"{job}:{seq}") for job, seq in (since or {}).items())
+        return cast("Run", self._get(f"/api/v1/runs/{run_id}", query))
+
+    def cancel_run(self, run_id: str) -> None:
+        """POST /api/v1/runs/{id}/cancel (3.9)."""
+        self._post(f"/api/v1/runs/{run_id}/cancel", None)
+
+    def rerun_run(self, run_id: str) -> dict[str, Any]:
+        """POST /api/v1/runs/{id}/rerun (3.10). Never repeated: each call makes a run."""
+        return self._post(f"/api/v1/runs/{run_id}/rerun", None)
+
+    # Jobs
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/cancel (4.1)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/cancel", None)
+
+    def rerun_job(self, job_id: str) -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/rerun (4.2)."""
+        return self._post(f"/api/v1/job_runs/{job_id}/rerun", None)
+
+    def vote(self, job_id: str, decision: str, *, comment: str = "", user: str = "") -> dict[str, Any]:
+        """POST /api/v1/job_runs/{id}/approve or /reject (4.3). `user` counts only without authentication."""
+        said = {key: value for key, value in (("comment", comment), ("user", user)) if value}
+        return self._post(f"/api/v1/job_runs/{job_id}/{decision}", said or None)
+
+    # What runs leave behind
+
+    def artifacts(self, run_id: str) -> list[Artifact]:
+        """GET /api/v1/runs/{id}/artifacts (3.6)."""
+        request = self._http.build_request("GET", f"/api/v1/runs/{run_id}/artifacts")
+        return cast("list[Artifact]", self._document(self._again(request), list))
+
+    def download(self, url: str) -> Iterator[bytes]:
+        """The bytes behind a signed link (9), which may lead to another server: the token is not sent along."""
+        parts = urlsplit(url)
+        timeout = httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT)
+        try:
+            with httpx.stream("GET", url, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._refusal(response)
+                yield from response.iter_bytes(PIECE)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            # Without the path: it is a credential.
+            where = f"{parts.scheme}://{parts.netloc}"
+            raise CannotReachError(f"cannot reach {where}: {str(error) or type(error).__name__}") from error
+
+    def agents(self) -> dict[str, Any]:
+        """GET /api/v1/agents (8.2)."""
+        return self._get("/api/v1/agents")
+
+    def plugins(self) -> dict[str, Any]:
+        """GET /api/v1/plugins (7.1)."""
+        return self._get("/api/v1/plugins")
+
+    def agent(self, agent_id: str, jobs: int = 20) -> dict[str, Any]:
+        """GET /api/v1/agents/{id} (8.2) with the agent's newest jobs."""
+        return self._get(f"/api/v1/agents/{agent_id}", [("jobs", jobs)])
+
+    def set_agent(self, agent_id: str, *, disabled: bool) -> None:
+        """POST /api/v1/agents/{id}/disable or /enable."""
+        self._post(f"/api/v1/agents/{agent_id}/{'disable' if disabled else 'enable'}", None)
+
+    def create_agent(self, name: str) -> dict[str, Any]:
+        """POST /api/v1/agents: a new agent and its token."""
+        return self._post("/api/v1/agents", {"name": name})
+
+    def new_agent_token(self, agent_id: str) -> dict[str, Any]:
+        """POST /api/v1/agents/{id}/token: another token."""
+        return self._post(f"/api/v1/agents/{agent_id}/token", None)
+
+    # Reports
+
+    def tests(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/tests (6.1)."""
+        return self._get(f"/api/v1/runs/{run_id}/tests")
+
+    def coverage(self, run_id: str) -> dict[str, Any]:
+        """GET /api/v1/runs/{id}/coverage (6.3)."""
+        return self._get(f"/api/v1/runs/{run_id}/coverage")
+
+    def coverage_trend(self, pipeline_id: str, limit: int) -> dict[str, Any]:
+        """GET /api/v1/pipelines/{id}/coverage-trend (6.3)."""
+        return self._get(f"/api/v1/pipelines/{pipeline_id}/coverage-trend", [("limit", limit)])
+
+    # Server
+
+    def version(self) -> dict[str, Any]:
+        """GET /version (10)."""
+        return self._get("/version")
+
+    def ready(self) -> dict[str, Any]:
+        """GET /readyz (10); 503 is an `ApiError`."""
+        return self._get("/readyz")
+
+
+def _secrets(slug: str | None) -> str:
+    return "/api/v1/admin/secrets" if slug is None else f"/api/v1/projects/{quote(slug, safe='')}/secrets"
+
+
+def _environment(slug: str, name: str | None = None) -> str:
+    path = f"/api/v1/projects/{quote(slug, safe='')}/environments"
+    return path if name is None else f"{path}/{quote(name, safe='')}"
