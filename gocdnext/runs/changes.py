@@ -6,11 +6,10 @@ may be lost with the process: the scheduler's tick and the reaper repair that. K
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import trio
@@ -26,38 +25,14 @@ from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
 from gocdnext.runs.governance import concerns_others
 from gocdnext.runs.planning import Pass, Sent
-from gocdnext.runs.ports import Fleet, Secrets, Slot, Wanted
-from gocdnext.runs.state import Job, Run
+from gocdnext.runs.ports import Fleet, Observer, Secrets, Slot
+from gocdnext.runs.state import Run
+from gocdnext.runs.turns import Turns
 
 _SQL = queries.load("runs")
 T = TypeVar("T")
 Create = Callable[[NewRun], Awaitable[CreatedRun]]
 """Makes a run inside the transaction it was handed out for. Raises NotFoundError, UnprocessableError."""
-
-
-class Observer(Protocol):
-    """Who else wants to know: the scheduler is woken, figures are counted, readers of logs are told of the end."""
-
-    def wake(self, run_id: UUID) -> None:
-        """The run may have something to dispatch."""
-
-    def announced(self, run_id: UUID) -> None:
-        """Word of this run is about to go to every server, this one included; it needs none."""
-
-    def waits(self, run_id: UUID, wanted: Wanted) -> None:
-        """The run was just looked at and has jobs for agents with these tags."""
-
-    def job_started(self, run: Run, job: Job) -> None:
-        """An attempt was put on the wire."""
-
-    def job_ended(self, run: Run, job: Job) -> None:
-        """An attempt ended."""
-
-    def run_ended(self, run_id: UUID, status: str) -> None:
-        """The run is finished."""
-
-    def wake_pipeline(self, pipeline_id: UUID) -> None:
-        """A serial pipeline's slot is free: the oldest run that waits for it may start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +100,6 @@ class _NewRun:
         return CreatedRun(run.id, run.counter, run.pipeline_id)
 
 
-class _Turns:
-    """One change of a run at a time in this process: two that decide on the same version would make one of them load
-    the run again. What other processes do is kept apart by the run's lock and version."""
-
-    def __init__(self) -> None:
-        self._locks: dict[UUID, trio.Lock] = {}
-
-    @contextlib.asynccontextmanager
-    async def of(self, run_id: UUID) -> AsyncIterator[None]:
-        """The run's turn, in the order of asking."""
-        lock = self._locks.setdefault(run_id, trio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            # Nobody holds it and nobody waits: the next one makes a new one.
-            if not lock.locked() and self._locks.get(run_id) is lock:
-                del self._locks[run_id]
-
-
 class Changes:
     """Changes of runs, one transaction each. Trio side; every method may raise DatabaseUnavailableError."""
 
@@ -167,7 +122,7 @@ class Changes:
         self._definitions = Definitions()
         self._heads = creation.Heads()
         self._remembered = store.Remembered()
-        self._turns = _Turns()
+        self._turns = Turns()
         self._slots = trio.Lock()
         self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
 

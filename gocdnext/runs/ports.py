@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gocdnext.runs.assignment import Assignment, SecretValues
+from gocdnext.runs.state import Job, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,28 @@ class Fleet(Protocol):
 
     def release(self, agent_id: UUID, job_id: UUID) -> None:
         """Forgets an assignment that ended without a result of the session (cancelled, reaped), so that its slot is free."""
+
+
+class Observer(Protocol):
+    """Who else wants to know: the scheduler is woken, figures are counted, readers of logs are told of the end."""
+
+    def wake(self, run_id: UUID) -> None:
+        """The run may have something to dispatch."""
+
+    def announced(self, run_id: UUID) -> None:
+        """Word of this run is about to go to every server, this one included; it needs none."""
+
+    def waits(self, run_id: UUID, wanted: Wanted) -> None:
+        """The run was just looked at and has jobs for agents with these tags."""
+
+    def job_started(self, run: Run, job: Job) -> None:
+        """An attempt was put on the wire."""
+
+    def job_ended(self, run: Run, job: Job) -> None:
+        """An attempt ended."""
+
+    def run_ended(self, run_id: UUID, status: str) -> None:
+        """The run is finished."""
+
+    def wake_pipeline(self, pipeline_id: UUID) -> None:
+        """A serial pipeline's slot is free: the oldest run that waits for it may start."""

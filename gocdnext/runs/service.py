@@ -19,9 +19,9 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
 from gocdnext.runs import events, waiting
-from gocdnext.runs.changes import Changes, Create, Done, Observer
+from gocdnext.runs.changes import Changes, Create, Done
 from gocdnext.runs.creation import CreatedRun, NewRun
-from gocdnext.runs.ports import Fleet, RunningJob, Secrets, Wanted
+from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
