@@ -23,7 +23,7 @@ from tests.service.logs.seed import Seeded, finish_run, running_run
 db = database_fixture
 NOW = datetime.now(UTC)
 MONTH = timedelta(days=30)
-LATER = NOW + timedelta(minutes=6)
+LATER = NOW + timedelta(hours=2)
 """When what was buried now is removed."""
 
 
