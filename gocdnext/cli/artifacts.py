@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,11 @@ from gocdnext.cli.runs import run_argument
 from gocdnext.cli.terminal import moment, safe
 
 if TYPE_CHECKING:
+    import tarfile
+
     from gocdnext.client import Artifact, Client
+else:  # the same without types: the filter of extraction came with Python 3.11.4
+    from backports import tarfile
 
 COLUMNS = ("job", "path", "status", "bytes", "expires", "sha256")
 READY = "ready"

@@ -48,6 +48,13 @@ async def gone(it: Rig) -> None:
             await trio.sleep(0.01)
 
 
+async def until_alone(it: Rig) -> None:
+    """Waits until one job has a directory: one that was taken away is removed."""
+    with trio.fail_after(PATIENCE):
+        while len(list(it.root.glob("run-1/job-1-????????"))) > 1:
+            await trio.sleep(0.01)
+
+
 async def heard(it: Rig) -> None:
     """Waits until the agent knows that everything is stored."""
     with trio.fail_after(PATIENCE):
@@ -208,14 +215,18 @@ async def test_a_newer_attempt_takes_the_place_of_an_older(tmp_path: Path) -> No
         stream.assign(script_job(WAIT_FOR_GO))
         await stream.until_line("ready")
         old = len(stream.logs())
-        stream.assign(script_job("echo newer", attempt=1))
+        stream.assign(script_job(f"{WAIT_FOR_GO}; echo newer", attempt=1))
+        await stream.until(lambda: stream.printed().count("ready") == 2)
+        # While the newer is the agent's; once its result is stored the agent knows nothing of it any more.
+        stream.assign(script_job("echo older"))
+        await until_alone(it)
+        await go(it)
         result = await stream.result()
         assert (result.status, result.attempt) == (SUCCESS, 1)
         assert stream.printed()[-1] == "newer"
         # The new attempt counts from one, and nothing of the old one came in between.
         assert [line.seq for line in stream.logs()[old:]] == list(range(1, len(stream.logs()) - old + 1))
         await gone(it)
-        stream.assign(script_job("echo older"))
         await heard(it)
         assert len(stream.results()) == 1
 

@@ -39,6 +39,10 @@ async def events(world: World, **params: Any) -> Any:
     return (await get(world, PATH, **params))["events"]
 
 
+SAID_ELSEWHERE = {"PUT /artifacts/<token>"} | {
+    f"POST /api/webhooks/{name}" for name in ("github", "gitlab", "bitbucket")
+}
+"""The story of a run, and deliveries that have rows of their own."""
 NOTHING_TO_DO = {
     "DELETE /api/v1/admin/users/<user_id>",
     "DELETE /api/v1/admin/service-accounts/<account_id>",
@@ -66,10 +70,10 @@ async def test_every_mutation_leaves_one_event(world: World) -> None:
         before = await world.db.fetchval("SELECT count(*) FROM audit_events")
         answer = await world.http.request(method, filled(rule), content=b"{")
         after = await world.db.fetchval("SELECT count(*) FROM audit_events")
-        if rule.rule == "/artifacts/<token>":
+        name = f"{method} {rule.rule}"
+        if name in SAID_ELSEWHERE:
             assert (rule.audited, after) == (None, before)
             continue
-        name = f"{method} {rule.rule}"
         seen.add(name)
         if name in NOTHING_TO_DO:
             assert (answer.status_code, after) == (204, before), name
@@ -81,7 +85,7 @@ async def test_every_mutation_leaves_one_event(world: World) -> None:
         assert rule.audited is not None
         outcome = "done" if answer.is_success else "refused"
         assert (row["action"], row["outcome"], row["status"]) == (rule.audited.action, outcome, answer.status_code)
-    assert seen == {name for name in MINIMUM if name.split()[0] not in SAFE} - {"PUT /artifacts/<token>"}
+    assert seen == {name for name in MINIMUM if name.split()[0] not in SAFE} - SAID_ELSEWHERE
 
 
 async def test_nothing_else_leaves_one(world: World) -> None:
