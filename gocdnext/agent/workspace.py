@@ -16,6 +16,7 @@ import trio
 
 REMOVAL = 60.0
 """Seconds that the removal of a job's directory may hold up the end of the job; the thread goes on in any case."""
+_MAKE_ATTEMPTS = 50
 
 MIRRORS = ".mirrors"
 """Where mirrors.py keeps its own below the work root: a name that no run can have."""
@@ -95,10 +96,18 @@ async def job_directory(root: str, run_id: str, job_id: str) -> AsyncIterator[st
 
 def _make(path: str) -> int:
     """Makes the directory and returns the descriptor that keeps it locked."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    lock = _lock(path)
+    for attempts_left in reversed(range(_MAKE_ATTEMPTS)):
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            lock = _lock(path)
+            break
+        except (FileExistsError, FileNotFoundError):
+            # The directory of the run went just now, because the last other job of it ended. (It "exists" when it was
+            # there for mkdir and was not for the look that makedirs takes then.)
+            if not attempts_left:
+                raise
     assert lock is not None, "the name is new"
-    os.mkdir(path, mode=0o755)
+    os.mkdir(path, mode=0o755)  # with the lock in it the run's directory stays
     return lock
 
 

@@ -199,8 +199,9 @@ class _Upload:
                 _make_folders(target.parent, root)
                 self._path.rename(target)
                 break
-            except FileNotFoundError:
-                # A folder went just now, because its last blob was deleted.
+            except (FileExistsError, FileNotFoundError):
+                # A folder went just now, because its last blob was deleted. (It "exists" when it was there for mkdir and
+                # was not for the look that is taken then.)
                 if not attempts_left:
                     raise
         sync_directory(target.parent)

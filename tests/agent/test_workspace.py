@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gocdnext.agent import workspace
 from gocdnext.agent.workspace import job_directory, remove_leftovers
 
 
@@ -36,3 +38,16 @@ async def test_ids_cannot_lead_elsewhere(tmp_path: Path) -> None:
     async with job_directory(str(tmp_path), "../up", "a/b.c") as path:
         assert Path(path).parent == tmp_path / "___up"
         assert Path(path).name.startswith("a_b_c-")
+
+
+def test_a_job_begins_in_the_moment_in_which_another_one_of_its_run_ends(tmp_path: Path) -> None:
+    """The directory of their run goes with the last job and comes with the first."""
+
+    def many(name: str) -> None:
+        for number in range(400):
+            path = str(tmp_path / "run" / f"{name}-{number:08}")
+            workspace._remove(path, workspace._make(path))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(many, ("a", "b", "c", "d")))
+    assert list(tmp_path.iterdir()) == []
