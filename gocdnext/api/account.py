@@ -9,7 +9,7 @@ from quart import Blueprint, Response
 
 from gocdnext.api import params, people
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer, utc
+from gocdnext.api.respond import answer, nothing, utc
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.api.wire import identity as wire
@@ -73,7 +73,7 @@ async def change_password() -> Response:
     if not said.current_password or not said.new_password:
         raise InvalidError("current_password and new_password required")
     await sessions.change_password(services().identity, user_id, said.current_password, said.new_password)
-    return people.nothing()
+    return nothing()
 
 
 @route(blueprint, "GET", "/api/v1/account/preferences")
@@ -125,7 +125,7 @@ async def revoke_token(token_id: str) -> Response:
     found = params.uuid(token_id, "invalid token id")
     note(subject="user")
     await api_tokens.revoke(services().identity, Owner(user_id=user_id), found)
-    return people.nothing()
+    return nothing()
 
 
 async def new_token(owner: Owner, said: wire.TokenBody) -> Response:

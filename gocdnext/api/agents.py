@@ -6,7 +6,7 @@ from quart import Blueprint, Response
 
 from gocdnext.api import params, render, wire
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer
+from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.auth import agents
@@ -70,9 +70,7 @@ async def enable_agent(agent_id: str) -> Response:
 async def _set_disabled(agent_id: str, *, disabled: bool) -> Response:
     here = services()
     await agents.set_disabled(here.db, params.uuid(agent_id), disabled, here.clock())
-    response = Response(b"", 204)
-    del response.headers["Content-Type"]
-    return response
+    return nothing()
 
 
 def _token(made: agents.NewToken, status: int) -> Response:

@@ -18,7 +18,7 @@ from werkzeug.http import parse_range_header
 from gocdnext.api import params, wire
 from gocdnext.api.body import StreamedBody
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer_list, utc
+from gocdnext.api.respond import answer_list, nothing, utc
 from gocdnext.api.routing import NOT_AUDITED, route
 from gocdnext.auth.identity import NotAuthenticatedError
 from gocdnext.blobs import artifacts
@@ -43,9 +43,7 @@ async def upload(token: str) -> Response:
     body = request.body
     assert isinstance(body, StreamedBody)
     stored = await here.blobs.uploads.receive(key, body, request.content_length or 0)
-    response = Response(b"", 204, headers={"X-Artifact-Size": str(stored.size)})
-    del response.headers["Content-Type"]
-    return response
+    return nothing(headers={"X-Artifact-Size": str(stored.size)})
 
 
 @route(blueprint, "GET", "/artifacts/<token>")

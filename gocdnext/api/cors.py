@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from quart import Request, Response
 
+from gocdnext.api.respond import nothing
+
 METHODS = "GET, POST, PUT, DELETE, OPTIONS"
 HEADERS = (
     "Content-Type, X-GitHub-Event, X-GitHub-Delivery, X-Hub-Signature-256, Authorization, Last-Event-ID, If-None-Match, "
@@ -15,9 +17,7 @@ EXPOSED = "ETag, X-Gocdnext-Signaled-Jobs, X-Request-Id, X-Total-Count"
 
 def preflight() -> Response:
     """The answer to OPTIONS."""
-    response = Response(b"", 204)
-    del response.headers["Content-Type"]
-    return response
+    return nothing()
 
 
 def allow(request: Request, response: Response) -> None:

@@ -9,7 +9,7 @@ from quart import Blueprint, Response, g
 
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer, utc, utc_or_none
+from gocdnext.api.respond import answer, nothing, utc, utc_or_none
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.errors import NotFoundError
@@ -68,7 +68,7 @@ async def freeze(slug: str, name: str) -> Response:
     note(slug=slug, reason=reason)
     project_id = await _environments().freeze(slug, name, reason, actor.replace("\0", ""))
     note(target=f"{project_id}:{name}")
-    return _done()
+    return nothing()
 
 
 @route(
@@ -84,18 +84,12 @@ async def unfreeze(slug: str, name: str) -> Response:
     if project_id is None:
         raise NotFoundError("the environment is not frozen, or there is no such project")
     note(target=f"{project_id}:{name}")
-    return _done()
+    return nothing()
 
 
 def _environments() -> Environments:
     here = services()
     return Environments(here.db, here.runs, clock=here.clock)
-
-
-def _done() -> Response:
-    response = Response(b"", 204)
-    del response.headers["Content-Type"]
-    return response
 
 
 def _environment(row: asyncpg.Record) -> wire.Environment:

@@ -9,7 +9,7 @@ from quart import Blueprint, Response
 
 from gocdnext.api import params, people
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer, utc
+from gocdnext.api.respond import answer, nothing, utc
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
@@ -43,7 +43,7 @@ async def change_group(group_id: str) -> Response:
     said = await people.body(wire.GroupBody)
     note(name=said.name)
     await groups.change(services().identity, found, said.name or "", said.description or "")
-    return people.nothing()
+    return nothing()
 
 
 @route(blueprint, "DELETE", f"{PATH}/<group_id>", Audited("group.delete", "group", "{group_id}"))
@@ -51,7 +51,7 @@ async def delete_group(group_id: str) -> Response:
     """Removes a group; one that is not there is fine."""
     if not await groups.delete(services().identity, _group_id(group_id)):
         unchanged()
-    return people.nothing()
+    return nothing()
 
 
 @route(blueprint, "GET", f"{PATH}/<group_id>/members")
@@ -79,7 +79,7 @@ async def add_member(group_id: str) -> Response:
     user_id = params.uuid(said.user_id or "", "invalid user_id")
     note(user_id=str(user_id))
     await groups.add(services().identity, found, user_id, people.caller_id())
-    return people.nothing()
+    return nothing()
 
 
 @route(
@@ -89,7 +89,7 @@ async def remove_member(group_id: str, user_id: str) -> Response:
     """Takes a person out of a group; again is fine."""
     note(user_id=user_id)
     await groups.remove(services().identity, _group_id(group_id), params.uuid(user_id, "invalid user_id"))
-    return people.nothing()
+    return nothing()
 
 
 def _group_id(text: str) -> UUID:

@@ -54,6 +54,12 @@ def whole(name: str, default: int, *, low: int, high: int, width: int = INT32, r
     return min(int(value), high)
 
 
+def whole_or_none(name: str) -> int | None:
+    """A whole number of the query string for lists that are lenient: what is not one counts as not said."""
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def page() -> tuple[int | None, int]:
     """The optional `limit` (1 and up; None = all) and `offset` of a list (0.4)."""
     limit = whole("limit", 0, low=1, high=INT32)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from quart import Response, g, request
+from quart import g
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params
@@ -43,8 +43,8 @@ async def body(kind: type[S], limit: int = SMALL, wording: str = "invalid json")
 
 def page() -> tuple[int | None, int]:
     """`limit` (1 to MOST; None = all) and `offset`; what is not one counts as not said (contract-admin 0.2)."""
-    limit = _whole("limit")
-    return (min(limit, MOST) if limit else None), _whole("offset") or 0
+    limit = params.whole_or_none("limit")
+    return (min(limit, MOST) if limit else None), params.whole_or_none("offset") or 0
 
 
 def caller() -> Subject:
@@ -59,13 +59,6 @@ def caller_id() -> UUID | None:
     """The person who is calling; None for callers that are no people, and while authentication is off."""
     subject: Subject | None = g.subject
     return None if subject is None else subject.user_id
-
-
-def nothing() -> Response:
-    """204."""
-    response = Response(b"", 204)
-    del response.headers["Content-Type"]
-    return response
 
 
 def user(row: asyncpg.Record) -> wire.User:
@@ -96,8 +89,3 @@ def token(row: asyncpg.Record) -> wire.Token:
         last_used_at=utc_or_none(row["last_used_at"]),
         revoked_at=utc_or_none(row["revoked_at"]),
     )
-
-
-def _whole(name: str) -> int | None:
-    text = request.args.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -22,6 +22,13 @@ def answer_list(messages: Sequence[msgspec.Struct], total: int) -> Response:
     return Response(_ENCODER.encode(messages), 200, headers={"X-Total-Count": str(total)}, content_type=JSON)
 
 
+def nothing(status: int = 204, headers: dict[str, str] | None = None) -> Response:
+    """An answer without a body, and without a type of one."""
+    response = Response(b"", status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
+
+
 def text(body: str, status: int = 200, content_type: str = "text/plain; charset=utf-8") -> Response:
     """A text answer."""
     return Response(body.encode(), status, content_type=content_type)

@@ -8,7 +8,7 @@ from quart import Blueprint, Response, request
 
 from gocdnext.api import explained, params, render, wire
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer
+from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.logs.log_text import log_text
@@ -105,9 +105,7 @@ async def cancel_run(run_id: str) -> Response:
     """Cancels an open run (3.9)."""
     signaled = await services().runs.cancel_run(params.uuid(run_id, "invalid run id"))
     note(signaled_jobs=signaled)
-    response = Response(b"", 204, headers={"X-Gocdnext-Signaled-Jobs": str(signaled)})
-    del response.headers["Content-Type"]
-    return response
+    return nothing(headers={"X-Gocdnext-Signaled-Jobs": str(signaled)})
 
 
 @route(blueprint, "POST", "/api/v1/runs/<run_id>/rerun", Audited("run.rerun", "run", "{run_id}"))

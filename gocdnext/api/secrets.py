@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncpg
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer, utc
+from gocdnext.api.respond import answer, nothing, utc
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note
 from gocdnext.errors import TooLargeError
@@ -64,8 +64,8 @@ async def delete_global_secret(name: str) -> Response:
 
 async def _list(slug: str | None) -> Response:
     # Lenient on purpose: what is no number, or out of bounds, is the default (5.3).
-    limit = min(_number("limit") or DEFAULT_LIMIT, MAX_LIMIT)
-    offset = _number("offset")
+    limit = min(params.whole_or_none("limit") or DEFAULT_LIMIT, MAX_LIMIT)
+    offset = params.whole_or_none("offset") or 0
     page = await services().secrets.page(slug, limit, offset)
     message = wire.Secrets(
         secrets=[_secret(row) for row in page.secrets],
@@ -103,9 +103,7 @@ async def _set(slug: str | None) -> Response:
 async def _delete(slug: str | None, name: str) -> Response:
     _note(slug, name)
     await services().secrets.delete(slug, name)
-    response = Response(b"", 204)
-    del response.headers["Content-Type"]
-    return response
+    return nothing()
 
 
 def _note(slug: str | None, name: str, **details: str) -> None:
@@ -113,11 +111,6 @@ def _note(slug: str | None, name: str, **details: str) -> None:
         note(target=name, name=name, **details)
     else:
         note(target=f"{slug}/{name}", slug=slug, name=name, **details)
-
-
-def _number(name: str) -> int:
-    text = request.args.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
 def _secret(row: asyncpg.Record) -> wire.Secret:

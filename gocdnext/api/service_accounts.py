@@ -7,7 +7,7 @@ from quart import Blueprint, Response
 
 from gocdnext.api import account, params, people
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer, utc, utc_or_none
+from gocdnext.api.respond import answer, nothing, utc, utc_or_none
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
@@ -44,7 +44,7 @@ async def change_account(account_id: str) -> Response:
     said = await people.body(wire.ServiceAccountBody)
     note(role=said.role)
     await service_accounts.change(services().identity, found, said.description or "", said.role or "")
-    return people.nothing()
+    return nothing()
 
 
 @route(
@@ -54,7 +54,7 @@ async def delete_account(account_id: str) -> Response:
     """Removes one with its tokens; one that is not there is fine."""
     if not await service_accounts.delete(services().identity, params.uuid(account_id)):
         unchanged()
-    return people.nothing()
+    return nothing()
 
 
 @route(
@@ -69,7 +69,7 @@ async def disable_account(account_id: str) -> Response:
     said = await people.body(wire.DisableBody, 1024)
     note(disabled=said.disabled)
     await service_accounts.set_disabled(services().identity, found, said.disabled)
-    return people.nothing()
+    return nothing()
 
 
 @route(blueprint, "GET", f"{PATH}/<account_id>/tokens")
@@ -98,7 +98,7 @@ async def revoke_account_token(account_id: str, token_id: str) -> Response:
     owner = _owner(account_id)
     note(subject="service_account", service_account_id=str(owner.service_account_id))
     await api_tokens.revoke(services().identity, owner, params.uuid(token_id))
-    return people.nothing()
+    return nothing()
 
 
 def _owner(account_id: str) -> Owner:

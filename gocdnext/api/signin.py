@@ -12,7 +12,7 @@ from quart import Blueprint, Response, request
 
 from gocdnext.api import authorise, people
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer
+from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
@@ -70,7 +70,7 @@ async def logout() -> Response:
         unchanged()
     else:
         note(target=str(user_id))
-    response = people.nothing()
+    response = nothing()
     authorise.clear_cookie(response)
     return response
 

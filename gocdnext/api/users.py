@@ -6,7 +6,7 @@ from quart import Blueprint, Response
 
 from gocdnext.api import params, people
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer
+from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
@@ -51,7 +51,7 @@ async def disable_user(user_id: str) -> Response:
     said = await people.body(wire.DisableBody, 1024)
     note(disabled=said.disabled)
     await accounts.set_disabled(services().identity, found, said.disabled, people.caller_id())
-    return people.nothing()
+    return nothing()
 
 
 @route(blueprint, "DELETE", "/api/v1/admin/users/<user_id>", Audited("user.delete", "user", "{user_id}"))
@@ -59,4 +59,4 @@ async def delete_user(user_id: str) -> Response:
     """Removes an account with its sessions and tokens; one that is not there is fine."""
     if not await accounts.delete(services().identity, params.uuid(user_id), people.caller_id()):
         unchanged()
-    return people.nothing()
+    return nothing()

@@ -9,7 +9,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from gocdnext.api import params
 from gocdnext.api.body import MAX_BODY
 from gocdnext.api.context import services
-from gocdnext.api.respond import JSON
+from gocdnext.api.respond import JSON, nothing
 from gocdnext.api.routing import NOT_AUDITED, route
 from gocdnext.errors import InvalidError
 from gocdnext.materials.webhooks.bitbucket import BITBUCKET
@@ -56,7 +56,5 @@ async def _receive(provider: Provider) -> Response:
 def written(given: Answer) -> Response:
     """The answer as the provider gets it."""
     if given.body is None:
-        response = Response(b"", given.status)
-        del response.headers["Content-Type"]
-        return response
+        return nothing(given.status)
     return Response(orjson.dumps(given.body), given.status, content_type=JSON)

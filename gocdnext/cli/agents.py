@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gocdnext.cli.common import Failure, Target, print_json, target_options
+from gocdnext.cli.table import print_line
 from gocdnext.cli.terminal import duration, moment, safe
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def list_(target: Target) -> None:
         print_json(found)
         return
     for agent in found["agents"]:
-        _print_row(agent["name"], *_state(agent), ",".join(agent["tags"]) or "-", agent["id"])
+        print_line(agent["name"], *_state(agent), ",".join(agent["tags"]) or "-", agent["id"])
 
 
 @agents.command()
@@ -44,11 +45,11 @@ def show(target: Target, agent: str) -> None:
         print_json(found)
         return
     one = found["agent"]
-    _print_row(one["name"], *_state(one), ",".join(one["tags"]) or "-", one["id"])
+    print_line(one["name"], *_state(one), ",".join(one["tags"]) or "-", one["id"])
     for job in found["jobs"]:
         where = f"{job['project_slug']}/{job['pipeline_name']}#{job['run_counter']}"
         took = duration(job.get("started_at"), job.get("finished_at"))
-        _print_row("  " + where, job["job_name"], job["job_status"], took)
+        print_line("  " + where, job["job_name"], job["job_status"], took)
 
 
 @agents.command()
@@ -92,7 +93,7 @@ def _set(target: Target, name: str, *, disabled: bool) -> None:
     if target.as_json:
         print_json({"id": agent_id, "status": word})
     else:
-        _print_row(f"{word} {name}")
+        print_line(f"{word} {name}")
 
 
 def _find(client: Client, name: str) -> str | None:
@@ -109,7 +110,3 @@ def _agent_id(client: Client, name: str) -> str:
 def _state(agent: dict[str, Any]) -> tuple[str, ...]:
     state = "disabled" if agent["status"] == "disabled" else agent["health_state"]
     return state, f"{agent['running_jobs']}/{agent['capacity']}", moment(agent.get("last_seen_at"))
-
-
-def _print_row(*values: str) -> None:
-    click.echo("\t".join(safe(value, colours=False) for value in values))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from gocdnext.cli import complete
 from gocdnext.cli.common import Target, print_json, target_options
+from gocdnext.cli.table import print_line
 from gocdnext.cli.terminal import moment, safe
 
 slug_option = click.option(
@@ -34,7 +33,7 @@ def list_(target: Target, slug: str) -> None:
     for one in found["environments"]:
         current, freeze = one.get("current", {}), one.get("freeze")
         held = f"frozen by {freeze['frozen_by']}: {freeze['reason']}" if freeze else ""
-        _row(one["name"], current.get("version", "-"), moment(current.get("since")), held)
+        print_line(one["name"], current.get("version", "-"), moment(current.get("since")), held)
     if not found["environments"]:
         click.echo("(nothing was deployed yet)")
 
@@ -54,7 +53,9 @@ def show(target: Target, slug: str, name: str, limit: int) -> None:
     for one in found["deployments"]:
         run = f"{one['pipeline_name']}#{one['counter']}" if one.get("pipeline_name") else "-"
         how = "rollback" if one["is_rollback"] else ""
-        _row(one["id"], one["version"], one["status"], moment(one["created_at"]), run, one.get("deployed_by", ""), how)
+        print_line(
+            one["id"], one["version"], one["status"], moment(one["created_at"]), run, one.get("deployed_by", ""), how
+        )
 
 
 @environments.command()
@@ -104,7 +105,3 @@ def _done(target: Target, name: str, word: str) -> None:
         print_json({"name": name, word: True})
     else:
         click.echo(f"{word} {safe(name, colours=False)}")
-
-
-def _row(*cells: Any) -> None:
-    click.echo("\t".join(safe(str(cell), colours=False) for cell in cells))

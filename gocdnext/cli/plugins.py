@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 
 from gocdnext.cli import complete
 from gocdnext.cli.common import Failure, Target, print_json, target_options
+from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import safe
 
 Plugin = dict[str, Any]
@@ -51,20 +51,7 @@ def find(plugins: list[Plugin], name: str) -> Plugin:
 def show_list(plugins: list[Plugin]) -> None:
     """A table on a terminal, tab-separated lines in a pipe: name, category, what it does."""
     rows = [(plugin["name"], plugin.get("category", ""), _first_line(plugin)) for plugin in plugins]
-    if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(safe(text, colours=False) for text in row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "category", "description"):
-        table.add_column(column, no_wrap=column != "description")
-    for row in rows:
-        table.add_row(*(Text(safe(text, colours=False)) for text in row))
-    Console().print(table)
+    print_rows(("name", "category", "description"), rows, folded={"description"})
 
 
 def _first_line(plugin: Plugin) -> str:

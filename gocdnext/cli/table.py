@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,13 +18,12 @@ SHOWN_ID = 8
 NUMBERS = frozenset({"bytes", "runs", "pipelines", "version", "attempt"})
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, folded: frozenset[str] = frozenset()) -> None:
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Collection[str] = ()) -> None:
     """Prints rows with a value for each column. `id` is cut on a terminal, `status` has its colour there; the values of
-    `folded` columns may take several lines. What is in them can do nothing to the terminal."""
-    clean = [[safe(value, colours=False) for value in row] for row in rows]
+    `folded` columns are whole there and may take several lines. What is in them can do nothing to the terminal."""
     if not sys.stdout.isatty():
-        for row in clean:
-            click.echo("\t".join(row))
+        for row in rows:
+            print_line(*row)
         return
     from rich.console import Console
     from rich.table import Table
@@ -33,17 +32,24 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, folded:
     for column in columns:
         justify = "right" if column in NUMBERS else "left"
         table.add_column(column, no_wrap=column not in folded, overflow="fold", justify=justify)  # type: ignore[arg-type]
-    for row in clean:
-        table.add_row(*map(_cell, columns, row))
+    for row in rows:
+        table.add_row(
+            *(_cell(column, value, whole=column in folded) for column, value in zip(columns, row, strict=False))
+        )
     Console().print(table)
 
 
-def _cell(column: str, value: str) -> Text:
+def print_line(*values: str) -> None:
+    """One line of tab-separated values."""
+    click.echo("\t".join(safe(value, colours=False) for value in values))
+
+
+def _cell(column: str, value: str, *, whole: bool) -> Text:
     from rich.text import Text
 
-    return Text(
-        value[:SHOWN_ID] if column == "id" else value, style=COLOURS.get(value, "") if column == "status" else ""
-    )
+    clean = safe(value, colours=False)
+    shown = clean[:SHOWN_ID] if column == "id" and not whole else clean
+    return Text(shown, style=COLOURS.get(clean, "") if column == "status" else "")
 
 
 def print_facts(facts: Iterable[tuple[str, str | None]]) -> None:

@@ -9,12 +9,14 @@ from urllib.parse import quote
 import click
 
 from gocdnext.cli.common import Failure, Target, print_json, target_options
-from gocdnext.cli.tables import print_rows
+from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import moment
 
 if TYPE_CHECKING:
     from gocdnext.client import Client
 
+ACCOUNT_COLUMNS = ("name", "role", "state", "created", "description", "id")
+TOKEN_COLUMNS = ("prefix", "name", "state", "last used", "ends", "id")
 OWN = "/api/v1/account/api-tokens"
 ACCOUNTS = "/api/v1/admin/service-accounts"
 ROLES = ("admin", "maintainer", "viewer")
@@ -68,7 +70,7 @@ def list_accounts(target: Target) -> None:
         print_json(answer)
         return
     print_rows(
-        ("name", "role", "state", "created", "description", "id"),
+        ACCOUNT_COLUMNS,
         [
             (
                 each["name"],
@@ -80,6 +82,7 @@ def list_accounts(target: Target) -> None:
             )
             for each in answer["service_accounts"]
         ],
+        folded=ACCOUNT_COLUMNS,
     )
 
 
@@ -95,7 +98,9 @@ def create_account(target: Target, name: str, role: str, description: str) -> No
     if target.as_json:
         print_json(answer)
     else:
-        print_rows(("name", "role", "id"), [(answer["name"], answer["role"], answer["id"])])
+        print_rows(
+            ("name", "role", "id"), [(answer["name"], answer["role"], answer["id"])], folded={"name", "role", "id"}
+        )
 
 
 @service_account.command("disable")
@@ -175,7 +180,7 @@ def _show(target: Target, answer: dict[str, Any]) -> None:
         print_json(answer)
         return
     print_rows(
-        ("prefix", "name", "state", "last used", "ends", "id"),
+        TOKEN_COLUMNS,
         [
             (
                 each["prefix"],
@@ -187,6 +192,7 @@ def _show(target: Target, answer: dict[str, Any]) -> None:
             )
             for each in answer["tokens"]
         ],
+        folded=TOKEN_COLUMNS,
     )
 
 

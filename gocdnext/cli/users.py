@@ -8,13 +8,14 @@ import click
 
 from gocdnext.cli.common import Failure, Target, print_json, target_options
 from gocdnext.cli.private import read_secret, secret_options
-from gocdnext.cli.tables import print_rows
+from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import moment, safe
 
 if TYPE_CHECKING:
     from gocdnext.client import Client
 
 USERS = "/api/v1/admin/users"
+COLUMNS = ("email", "role", "state", "provider", "last login", "name", "id")
 ROLES = ("admin", "maintainer", "viewer")
 user_argument = click.argument("who", metavar="EMAIL|ID")
 
@@ -34,7 +35,7 @@ def list_users(target: Target) -> None:
         print_json(answer)
         return
     print_rows(
-        ("email", "role", "state", "provider", "last login", "name", "id"),
+        COLUMNS,
         [
             (
                 each["email"],
@@ -47,6 +48,7 @@ def list_users(target: Target) -> None:
             )
             for each in answer["users"]
         ],
+        folded=COLUMNS,
     )
 
 

@@ -19,6 +19,7 @@ from gocdnext.errors import ConflictError, InvalidError, NotFoundError
 from gocdnext.runs.service import RerunJob
 
 _SQL = queries.load("environments")
+_PROJECTS = queries.load("projects")
 MAX_NAME, MAX_REASON, MAX_ACTOR = 64, 500, 320
 
 
@@ -96,7 +97,7 @@ class Environments:
         return Repeated(row["job_run_id"], made.run_id, made.attempt, not row["newest"])
 
     async def _project(self, slug: str) -> UUID:
-        project_id: UUID | None = await self._db.fetchval(_SQL.project_of_slug, slug)
+        project_id: UUID | None = await self._db.fetchval(_PROJECTS.id_of_slug, slug)
         if project_id is None:
             raise NotFoundError("project not found")
         return project_id

@@ -9,16 +9,14 @@ import secrets
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
-from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
+from gocdnext.secrets import resealing
+from gocdnext.secrets.sealing import Keyring, Sealed
 
 _SQL = queries.load("webhooks")
-_log = structlog.get_logger("secrets")
 _BYTES = 32
-RESEAL_BATCH = 200
 
 
 def generated() -> str:
@@ -40,21 +38,8 @@ def opened(keyring: Keyring, row: asyncpg.Record) -> str | None:
 
 
 async def reseal(db: Database, keyring: Keyring) -> int:
-    """Seals with the newest key what is sealed with another; how many were. What cannot be opened stays as it is."""
-    done, last = 0, UUID(int=0)
-    while rows := await db.fetch(_SQL.under_other_keys, keyring.newest, last, RESEAL_BATCH):
-        for row in rows:
-            try:
-                secret = opened(keyring, row)
-            except UnsealError as error:
-                _log.error("a webhook secret cannot be sealed anew", source_id=str(row["id"]), why=str(error))
-                continue
-            sealed = keyring.seal(secret or "", _purpose(row["id"]))
-            # Nothing is overwritten that somebody set meanwhile.
-            await db.execute(_SQL.sealed_anew, row["id"], row["webhook_secret"], sealed.data, sealed.key_id)
-            done += 1
-        last = rows[-1]["id"]
-    return done
+    """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+    return await resealing.reseal(db, keyring, _SQL.under_other_keys, _SQL.sealed_anew, lambda row: _purpose(row["id"]))
 
 
 def _purpose(source_id: UUID) -> str:

@@ -18,15 +18,16 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import InvalidError, NotFoundError
 from gocdnext.runs.assignment import SecretValues
+from gocdnext.secrets import resealing
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
 
 _SQL = queries.load("secrets")
+_PROJECTS = queries.load("projects")
 _log = structlog.get_logger("secrets")
 PATTERN = "^[A-Za-z][A-Za-z0-9_]{0,63}$"
 _NAME = re.compile(PATTERN[1:-1])
 DB = "db"
 MAX_INHERITED = 1000
-RESEAL_BATCH = 200
 WITHHELD = "what a fork proposes gets no secrets; push the branch to the repository itself to run it with them"
 
 
@@ -119,24 +120,14 @@ class Secrets:
         return SecretValues(known, unreadable | withheld)
 
     async def reseal(self) -> int:
-        """Seals with the newest key what is sealed with another; how many were. What cannot be opened stays as it is."""
-        done, last = 0, UUID(int=0)
-        while rows := await self._db.fetch(_SQL.under_other_keys, self._keyring.newest, last, RESEAL_BATCH):
-            for row in rows:
-                done += await self._reseal(row)
-            last = rows[-1]["id"]
-        return done
-
-    async def _reseal(self, row: asyncpg.Record) -> bool:
-        try:
-            value = self._open(row)
-        except UnsealError as error:
-            _log.error("a secret cannot be sealed anew", name=row["name"], why=str(error))
-            return False
-        sealed = self._keyring.seal(value, _purpose(row["project_id"], row["name"]))
-        # Nothing is overwritten that somebody set meanwhile.
-        await self._db.execute(_SQL.sealed_anew, row["id"], row["value_sealed"], sealed.data, sealed.key_id)
-        return True
+        """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+        return await resealing.reseal(
+            self._db,
+            self._keyring,
+            _SQL.under_other_keys,
+            _SQL.sealed_anew,
+            lambda row: _purpose(row["project_id"], row["name"]),
+        )
 
     def _open(self, row: asyncpg.Record) -> str:
         return self._keyring.open(Sealed(row["key_id"], row["value_sealed"]), _purpose(row["project_id"], row["name"]))
@@ -144,7 +135,7 @@ class Secrets:
     async def _project(self, slug: str | None) -> UUID | None:
         if slug is None:
             return None
-        project_id: UUID | None = await self._db.fetchval(_SQL.project, slug)
+        project_id: UUID | None = await self._db.fetchval(_PROJECTS.id_of_slug, slug)
         if project_id is None:
             raise NotFoundError("project not found")
         return project_id

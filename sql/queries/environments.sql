@@ -1,10 +1,5 @@
 -- Environments: freezes and what waits behind them.
 
--- name: project_of_slug
--- The project of a slug.
-SELECT id FROM projects
-WHERE slug = $1;
-
 -- name: lock_freezes
 -- Alone with the freezes of a project: every claim of a job that they concern holds this lock shared.
 SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.freeze:' || p.id::text, 0)) FROM projects p

@@ -1,5 +1,10 @@
 -- Projects and their pipelines, for people to read.
 
+-- name: id_of_slug
+-- The project of a slug.
+SELECT id FROM projects
+WHERE slug = $1;
+
 -- name: summaries
 -- Projects by newest change ($1 one slug or null, $2 limit, $3 offset), with counts and the newest run.
 WITH chosen AS (

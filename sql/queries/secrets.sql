@@ -1,10 +1,5 @@
 -- Secrets of projects and global ones ($1 null). Values only leave sealed.
 
--- name: project
--- The project of a slug.
-SELECT id FROM projects
-WHERE slug = $1;
-
 -- name: list
 -- One page of the secrets of a project, by name, without values, and how many there are.
 SELECT
@@ -124,7 +119,7 @@ SELECT
     id,
     project_id,
     name,
-    value_sealed,
+    value_sealed AS sealed,
     key_id
 FROM secrets
 WHERE key_id IS NOT NULL AND key_id <> $1 AND id > $2

@@ -155,8 +155,8 @@ RETURNING id;
 -- A batch of sources whose secrets are sealed with another key than $1, behind the id $2.
 SELECT
     id,
-    webhook_secret,
-    webhook_key_id
+    webhook_secret AS sealed,
+    webhook_key_id AS key_id
 FROM scm_sources
 WHERE webhook_key_id <> $1 AND id > $2
 ORDER BY id

@@ -6,20 +6,19 @@ repository or a provider.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeVar
 from urllib.parse import parse_qs
 
 import asyncpg
 import orjson
 import structlog
-import tenacity
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, InvalidError
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
+from gocdnext.materials.together import Runs, again_after_deadlocks
 from gocdnext.materials.webhooks import deliveries, ladder
 from gocdnext.materials.webhooks.bitbucket import BITBUCKET
 from gocdnext.materials.webhooks.deliveries import Answer, Delivery
@@ -35,7 +34,6 @@ from gocdnext.secrets.sealing import Keyring, UnsealError
 
 _SQL = queries.load("webhooks")
 _log = structlog.get_logger("webhooks")
-T = TypeVar("T")
 PROVIDERS = {provider.name: provider for provider in (GITHUB, GITLAB, BITBUCKET)}
 FORM = "application/x-www-form-urlencoded"
 MAX_EVENTS = 50
@@ -43,13 +41,6 @@ MAX_EVENTS = 50
 MAX_NEIGHBOURS = 20
 TRIES = 3
 """Of a transaction that another one got in the way of."""
-
-
-class Runs(Protocol):
-    """What this room asks of the runs room."""
-
-    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
-        """One transaction with runs in it."""
 
 
 class Webhooks:
@@ -177,18 +168,9 @@ class Webhooks:
             return await deliveries.keep(conn, delivery, answer), answer
 
         if arrivals:
-            return await self._in_one_transaction(work)
+            return await again_after_deadlocks(self._runs, work, TRIES)
         answer = _answer(events, verdicts, Started())
         return await self._db.run(lambda conn: deliveries.keep(conn, delivery, answer)), answer
-
-    async def _in_one_transaction(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
-        """An apply of the same project, or another server, may hold what this one needs and wait for what it holds."""
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(TRIES),
-            retry=tenacity.retry_if_exception_type(asyncpg.DeadlockDetectedError),
-            reraise=True,
-        )
-        return await retrying(self._runs.create_in, work)
 
     async def _waiting(self, event: Event) -> list[Waiting]:
         """The materials that the event may concern."""
