@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
-from gocdnext.agent.workspace import MIRRORS, remove_tree
+from gocdnext.agent.workspace import MIRRORS, remove_tree, try_lock
 
 MAX_MIRRORS = 64
 WAIT = 600.0
@@ -93,7 +93,7 @@ class Mirrors:
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             with trio.move_on_after(WAIT):
-                while (lock := _try_lock(path)) is None:  # noqa: ASYNC110
+                while (lock := try_lock(path)) is None:  # noqa: ASYNC110
                     await trio.sleep(LOOK)
                 return lock
         except OSError:  # a full disk, or no permission: the clone itself will say it
@@ -161,19 +161,9 @@ def _whole(pack: str) -> bool:
         return data.read() == index.read(CHECKSUM)
 
 
-def _try_lock(path: str) -> int | None:
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
-
-
 def _remove_unused(path: str) -> bool:
     """Its lock file stays: were it removed, two could hold locks of the same name."""
-    lock = _try_lock(path)
+    lock = try_lock(path)
     if lock is None:
         return False
     try:

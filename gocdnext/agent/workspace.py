@@ -68,7 +68,11 @@ def remove_leftovers(root: str) -> int:
     for run in os.scandir(root):
         if run.is_dir(follow_symlinks=False) and "." not in run.name:
             for job in list(os.scandir(run.path)):
-                if "." not in job.name and job.is_dir(follow_symlinks=False) and (lock := _lock(job.path)) is not None:
+                if (
+                    "." not in job.name
+                    and job.is_dir(follow_symlinks=False)
+                    and (lock := try_lock(job.path)) is not None
+                ):
                     _remove(job.path, lock)
                     removed += 1
     return removed
@@ -99,7 +103,7 @@ def _make(path: str) -> int:
     for attempts_left in reversed(range(_MAKE_ATTEMPTS)):
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            lock = _lock(path)
+            lock = try_lock(path)
             break
         except (FileExistsError, FileNotFoundError):
             # The directory of the run went just now, because the last other job of it ended. (It "exists" when it was
@@ -111,8 +115,8 @@ def _make(path: str) -> int:
     return lock
 
 
-def _lock(path: str) -> int | None:
-    """Takes the lock of a job's directory; None while another process has it. Children do not inherit it."""
+def try_lock(path: str) -> int | None:
+    """Takes the lock beside a directory, `<path>.lock`; None while another process has it. Children do not inherit it."""
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -71,9 +71,9 @@ async def download(token: str) -> Response:
 async def list_artifacts(run_id: str) -> Response:
     """What the jobs of a run have delivered, or are about to; an unknown run has nothing."""
     run = params.uuid(run_id)
-    limit, offset = params.page()
+    asked = params.page_slice()
     rows = await artifacts.of_run(services().db, run)
-    shown = rows[offset : None if limit is None else offset + limit]
+    shown = rows[asked]
     return answer_list([_artifact(row) for row in shown], len(rows))
 
 

@@ -66,6 +66,12 @@ def page() -> tuple[int | None, int]:
     return limit or None, whole("offset", 0, low=0, high=INT64, width=INT64)
 
 
+def page_slice() -> slice:
+    """`page` of a list that is whole already."""
+    limit, offset = page()
+    return slice(offset, None if limit is None else offset + limit)
+
+
 def filter_of(name: str) -> str | None:
     """A filter of the query string; absent and empty are the same."""
     return request.args.get(name) or None

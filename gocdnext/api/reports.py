@@ -70,9 +70,9 @@ async def coverage_trend(pipeline_id: str) -> Response:
 async def run_services(run_id: str) -> Response:
     """The services of a run by name; empty for an unknown run (3.7)."""
     run = params.uuid(run_id)
-    limit, offset = params.page()
+    asked = params.page_slice()
     rows = await service_runs.of_run(services().db, run)
-    chosen = rows[offset : None if limit is None else offset + limit]
+    chosen = rows[asked]
     return answer_list([_service(row) for row in chosen], len(rows))
 
 
