@@ -1,11 +1,13 @@
-"""How a route is registered: with its role looked up in the one table, with its verbs exactly as declared, and with what
-the audit trail says of it when it changes something."""
+"""How a route is registered: with its role looked up in the one table, with its verbs exactly as declared, with what the
+audit trail says of it when it changes something, and with what it takes and gives, which is its part of the API's document."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from quart import Blueprint, Response
 from quart.routing import QuartRule
 
@@ -18,12 +20,33 @@ NOT_AUDITED = None
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response]])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a route takes and gives, as the API's document says it."""
+
+    gives: Any = None
+    """The type of the body of a good answer: a message, `list[message]`, `str` for text; None for none."""
+    status: int = 200
+    """The status of a good answer."""
+    media: str = "application/json"
+    """The content type of a good answer that has a body."""
+    takes: type[msgspec.Struct] | None = None
+    """The message of a JSON request body."""
+    asks: type[msgspec.Struct] | None = None
+    """The parameters of the query string, a field each."""
+    fails: frozenset[int] = frozenset()
+    """The statuses of refusals beyond those that every route of its kind may give (400, 401, 403, 404, 429, 500, 503)."""
+
+
 class Rule(QuartRule):
     """A rule that serves HEAD only when it says so: the reference answers 405 (contract-runs 0.2)."""
 
-    def __init__(self, *args: Any, audited: Audited | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, audited: Audited | None = None, described: Description | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.audited = audited
+        self.described = described
         if self.methods is not None:
             self.methods.discard("HEAD")
 
@@ -36,7 +59,11 @@ _UNDECLARED = _Undeclared()
 
 
 def route(
-    blueprint: Blueprint, method: str, path: str, audited: Audited | _Undeclared | None = _UNDECLARED
+    blueprint: Blueprint,
+    method: str,
+    path: str,
+    audited: Audited | _Undeclared | None = _UNDECLARED,
+    described: Description | None = None,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler. Raises LookupError for a route that has no entry in `auth.roles`, and for one that changes
     something and does not say what the audit trail is to tell of it."""
@@ -49,7 +76,13 @@ def route(
 
     def register(handler: Handler) -> Handler:
         blueprint.add_url_rule(
-            path, handler.__name__, handler, methods=[method], provide_automatic_options=False, audited=told
+            path,
+            handler.__name__,
+            handler,
+            methods=[method],
+            provide_automatic_options=False,
+            audited=told,
+            described=described,
         )
         return handler
 
