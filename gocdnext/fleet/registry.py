@@ -42,10 +42,17 @@ class Registry:
         takers = sorted((session for session in self.ready() if session.takes_work), key=lambda session: session.name)
         return tuple(Slot(s.agent_id, s.id, s.name, s.tags, s.free, s.capacity) for s in takers)
 
+    def open_to(self) -> list[frozenset[str]]:
+        """The tags of each session with a free slot."""
+        return [session.tags for session in self.ready() if session.takes_work and session.free]
+
     def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
-        """The one slot that the end of this job frees; None when the session takes no more work."""
+        """The one slot that the end of this job frees; None when the session takes no more work, and while another one
+        has room: which of the two a job gets is decided with both in sight."""
         session = self._by_agent.get(agent_id)
         if session is None or not session.takes_work or str(job_id) not in session.held:
+            return None
+        if any(other is not session and other.takes_work and other.free for other in self.ready()):
             return None
         return Slot(session.agent_id, session.id, session.name, session.tags, 1, session.capacity)
 

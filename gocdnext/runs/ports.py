@@ -51,8 +51,13 @@ class Fleet(Protocol):
     def slots(self) -> tuple[Slot, ...]:
         """The ready, not draining sessions, ordered by agent name."""
 
+    def open_to(self) -> list[frozenset[str]]:
+        """The tags of each session with a free slot: cheap, because it is asked after every job that ends."""
+
     def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
-        """The one slot that the end of this job frees; None when the session takes no more work or has no such job."""
+        """The one slot that the end of this job frees; None when the session takes no more work or has no such job.
+
+        None as well while another session has room: a job must not be given a rare slot only because it was freed last."""
 
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Puts the assignment into the session's send queue; False when the session is gone, draining or its queue is full."""

@@ -6,7 +6,6 @@ pass holds the run's lock. Being told twice is harmless, being told of nothing c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -14,7 +13,7 @@ import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
-from gocdnext.runs.ports import Fleet, Slot, Wanted
+from gocdnext.runs.ports import Fleet, Wanted
 from gocdnext.runs.service import RunService
 
 _SQL = queries.load("runs")
@@ -118,13 +117,13 @@ class Scheduler:
         slot_free, self._slot_free = self._slot_free, False
         if slot_free:
             # First, because they have waited longer than what was just queued.
-            slots = _free(fleet)
+            room = fleet.open_to()
             for run_id, wanted in list(self._waiting.items()):
-                if not slots:
+                if not room:
                     break
-                if run_id not in pending and _fits(wanted, slots):
+                if run_id not in pending and _fits(wanted, room):
                     await self._dispatch(runs, run_id)
-                    slots = _free(fleet)
+                    room = fleet.open_to()
         for pipeline_id in pipelines:
             for row in await db.fetch(_SQL.queued_runs_of_pipeline, pipeline_id, PAGE):
                 pending.setdefault(row["id"])
@@ -144,9 +143,5 @@ class Scheduler:
             self._waiting.pop(run_id, None)
 
 
-def _free(fleet: Fleet) -> list[Slot]:
-    return [slot for slot in fleet.slots() if slot.free > 0]
-
-
-def _fits(wanted: Wanted, free: Sequence[Slot]) -> bool:
-    return any(tags <= slot.tags for slot in free for tags in wanted)
+def _fits(wanted: Wanted, room: list[frozenset[str]]) -> bool:
+    return any(tags <= own for own in room for tags in wanted)

@@ -35,9 +35,14 @@ class ScriptedFleet:
             for a in sorted(self.agents.values(), key=lambda a: a.name)
         )
 
+    def open_to(self) -> list[frozenset[str]]:
+        return [slot.tags for slot in self.slots() if slot.free]
+
     def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
         agent = self.agents.get(agent_id)
         if agent is None or job_id not in agent.jobs:
+            return None
+        if any(slot.free and slot.agent_id != agent_id for slot in self.slots()):
             return None
         return Slot(agent.id, str(agent.id), agent.name, agent.tags, 1, agent.capacity)
 
