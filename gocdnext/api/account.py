@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from gocdnext.api import params, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing, utc
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts, api_tokens, service_accounts, sessions
@@ -25,7 +25,7 @@ PASSWORDS = 32 * 1024
 _NO_DATE = "0001-01-01T00:00:00Z"
 
 
-@route(blueprint, "GET", "/api/v1/me")
+@route(blueprint, "GET", "/api/v1/me", described=Description(gives=wire.UserAnswer))
 async def me() -> Response:
     """Who is calling (2.7)."""
     subject, room = people.caller(), services().identity
@@ -64,7 +64,13 @@ async def _row(user_id: UUID) -> Any:
         raise NotAuthenticatedError("not authenticated") from None
 
 
-@route(blueprint, "POST", "/api/v1/me/password", Audited("user.password_change", "user"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/me/password",
+    Audited("user.password_change", "user"),
+    described=Description(takes=wire.PasswordBody, status=204, fails=frozenset({429})),
+)
 async def change_password() -> Response:
     """Another password for the caller (2.8)."""
     user_id = _person("password change is only for local accounts")
@@ -76,7 +82,7 @@ async def change_password() -> Response:
     return nothing()
 
 
-@route(blueprint, "GET", "/api/v1/account/preferences")
+@route(blueprint, "GET", "/api/v1/account/preferences", described=Description(gives=wire.Preferences))
 async def preferences() -> Response:
     """What the caller has saved for themselves (3.1)."""
     subject = people.caller()
@@ -86,7 +92,13 @@ async def preferences() -> Response:
     return answer(wire.Preferences(preferences=row["preferences"], updated_at=utc(row["updated_at"])))
 
 
-@route(blueprint, "PUT", "/api/v1/account/preferences", Audited("preferences.set", "user"))
+@route(
+    blueprint,
+    "PUT",
+    "/api/v1/account/preferences",
+    Audited("preferences.set", "user"),
+    described=Description(takes=wire.PreferencesBody, gives=wire.Preferences),
+)
 async def save_preferences() -> Response:
     """Replaces it whole (3.2)."""
     user_id = _person("only people have preferences")
@@ -100,14 +112,20 @@ async def save_preferences() -> Response:
     return answer(wire.Preferences(preferences=document, updated_at=utc(moment)))
 
 
-@route(blueprint, "GET", "/api/v1/account/api-tokens")
+@route(blueprint, "GET", "/api/v1/account/api-tokens", described=Description(asks=people.Paged, gives=wire.Tokens))
 async def list_tokens() -> Response:
     """The caller's own tokens (3.3)."""
     rows = await api_tokens.listed(services().identity, _owner(), *people.page())
     return answer(wire.Tokens(tokens=[people.token(row) for row in rows]))
 
 
-@route(blueprint, "POST", "/api/v1/account/api-tokens", Audited("api_token.create", "api_token"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/account/api-tokens",
+    Audited("api_token.create", "api_token"),
+    described=Description(takes=wire.TokenBody, gives=wire.NewToken, status=201, stored=False, fails=frozenset({409})),
+)
 async def create_token() -> Response:
     """A new token; only this answer ever shows it."""
     owner = _owner()
@@ -117,7 +135,11 @@ async def create_token() -> Response:
 
 
 @route(
-    blueprint, "DELETE", "/api/v1/account/api-tokens/<token_id>", Audited("api_token.revoke", "api_token", "{token_id}")
+    blueprint,
+    "DELETE",
+    "/api/v1/account/api-tokens/<token_id>",
+    Audited("api_token.revoke", "api_token", "{token_id}"),
+    described=Description(status=204),
 )
 async def revoke_token(token_id: str) -> Response:
     """Revokes one of the caller's tokens; again is fine."""

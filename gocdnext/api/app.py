@@ -20,6 +20,8 @@ from gocdnext.api import (
     cors,
     dashboard,
     deliveries,
+    description,
+    docs,
     environments,
     errors,
     groups,
@@ -68,6 +70,8 @@ BLUEPRINTS = (
     audit.blueprint,
     webhooks.blueprint,
     deliveries.blueprint,
+    description.blueprint,
+    docs.blueprint,
 )
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Annotated
 from urllib.parse import quote
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Request, Response, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import parse_range_header
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.body import StreamedBody
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer_list, nothing, utc
-from gocdnext.api.routing import NOT_AUDITED, route
+from gocdnext.api.routing import NOT_AUDITED, Answer, Description, route
 from gocdnext.auth.identity import NotAuthenticatedError
 from gocdnext.blobs import artifacts
 from gocdnext.blobs.links import save_as
@@ -31,11 +34,27 @@ blueprint = Blueprint("artifacts", __name__)
 CONTENT_TYPE = "application/gzip"
 MAX_FILENAME = 200
 
+
+class LinkQuery(msgspec.Struct):
+    filename: Annotated[str, Meta(description="The name to save it under.")] = ""
+
+
 _NOT_IN_FILENAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\/\u2028-\u202e\u2066-\u2069]")
 
 
 # Agents deliver here what their jobs made: that is the story of a run, not of a person (contract-runs 11).
-@route(blueprint, "PUT", "/artifacts/<token>", NOT_AUDITED)
+@route(
+    blueprint,
+    "PUT",
+    "/artifacts/<token>",
+    NOT_AUDITED,
+    described=Description(
+        forms={"application/octet-stream": bytes},
+        status=204,
+        headers={"X-Artifact-Size": "Bytes that were stored."},
+        fails=frozenset({409, 507}),
+    ),
+)
 async def upload(token: str) -> Response:
     """Takes a blob. What was counted and hashed on the way in is kept with its row, for whoever says what it is later."""
     here = services()
@@ -46,7 +65,24 @@ async def upload(token: str) -> Response:
     return nothing(headers={"X-Artifact-Size": str(stored.size)})
 
 
-@route(blueprint, "GET", "/artifacts/<token>")
+@route(
+    blueprint,
+    "GET",
+    "/artifacts/<token>",
+    described=Description(
+        asks=LinkQuery,
+        gives=bytes,
+        media=CONTENT_TYPE,
+        also=(Answer(gives=bytes, status=206, media=CONTENT_TYPE),),
+        reads={"Range": "One range of bytes."},
+        headers={
+            "Content-Disposition": "The name to save it under.",
+            "Accept-Ranges": "`bytes`.",
+            "Content-Range": "Which bytes these are, in a 206.",
+        },
+        fails=frozenset({401, 416}),
+    ),
+)
 async def download(token: str) -> Response:
     """Sends a blob, or the one range of it that is asked for."""
     key = _opened(token)
@@ -60,20 +96,25 @@ async def download(token: str) -> Response:
     response.headers["Content-Length"] = str(stop - start)
     response.headers["Accept-Ranges"] = "bytes"
     # Never shown in a browser, whatever is in it.
-    response.headers["Content-Disposition"] = _disposition(request.args.get("filename", ""))
+    response.headers["Content-Disposition"] = _disposition(query.asked(LinkQuery).filename)
     if (start, stop) != (0, blob.size):
         response.status_code = 206
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size}"
     return response
 
 
-@route(blueprint, "GET", "/api/v1/runs/<run_id>/artifacts")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/runs/<run_id>/artifacts",
+    described=Description(asks=query.Paged, gives=list[wire.Artifact]),
+)
 async def list_artifacts(run_id: str) -> Response:
     """What the jobs of a run have delivered, or are about to; an unknown run has nothing."""
     run = params.uuid(run_id)
-    asked = params.page_slice()
+    page = query.asked(query.Paged)
     rows = await artifacts.of_run(services().db, run)
-    shown = rows[asked]
+    shown = rows[page.part]
     return answer_list([_artifact(row) for row in shown], len(rows))
 
 

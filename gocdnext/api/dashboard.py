@@ -7,13 +7,13 @@ from quart import Blueprint, Response
 from gocdnext.api import wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.projects.dashboard import dashboard
 
 blueprint = Blueprint("dashboard", __name__)
 
 
-@route(blueprint, "GET", "/api/v1/dashboard/metrics")
+@route(blueprint, "GET", "/api/v1/dashboard/metrics", described=Description(gives=wire.DashboardMetrics))
 async def show_metrics() -> Response:
     """All projects together: today, the last seven days, now."""
     here = services()

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Response
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited
 from gocdnext.errors import InvalidError
 from gocdnext.materials.webhooks import deliveries
 
 blueprint = Blueprint("deliveries", __name__)
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+_PATH = {"delivery_id": Annotated[int, Meta(ge=1, le=params.INT64)]}
 
 
-@route(blueprint, "GET", "/api/v1/admin/webhooks")
+class DeliveryQuery(msgspec.Struct):
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    offset: query.Offset = 0
+    provider: Annotated[str, Meta(description="`github`, `gitlab` or `bitbucket`.")] | None = None
+    status: Annotated[str, Meta(description="What became of it.", examples=["accepted"])] | None = None
+
+
+@route(blueprint, "GET", "/api/v1/admin/webhooks", described=Description(asks=DeliveryQuery, gives=wire.Deliveries))
 async def list_deliveries() -> Response:
     """Deliveries, newest first."""
-    limit = params.whole("limit", DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
-    offset = params.whole("offset", 0, low=0, high=params.INT64, width=params.INT64)
-    page = await deliveries.page(services().db, params.filter_of("provider"), params.filter_of("status"), limit, offset)
+    asked = query.asked(DeliveryQuery)
+    page = await deliveries.page(services().db, asked.provider, asked.status, asked.limit, asked.offset)
     message = wire.Deliveries(
-        deliveries=[wire.Delivery(**_common(row)) for row in page.rows], total=page.total, limit=limit, offset=offset
+        deliveries=[wire.Delivery(**_common(row)) for row in page.rows],
+        total=page.total,
+        limit=asked.limit,
+        offset=asked.offset,
     )
     return answer(message)
 
 
-@route(blueprint, "GET", "/api/v1/admin/webhooks/<delivery_id>")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/admin/webhooks/<delivery_id>",
+    described=Description(gives=wire.DeliveryDetail, path=_PATH),
+)
 async def show_delivery(delivery_id: str) -> Response:
     """One delivery: headers and payload without secrets, and the rules that decided."""
     row = await deliveries.show(services().db, _id(delivery_id))
@@ -51,6 +67,7 @@ async def show_delivery(delivery_id: str) -> Response:
     "POST",
     "/api/v1/admin/webhooks/<delivery_id>/redeliver",
     Audited("webhook.redeliver", "webhook_delivery", "{delivery_id}"),
+    described=Description(gives=wire.Delivery, status=202, path=_PATH, fails=frozenset({409})),
 )
 async def redeliver(delivery_id: str) -> Response:
     """Processes a delivery once more; runs that it has started are not started again."""

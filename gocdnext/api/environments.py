@@ -1,38 +1,49 @@
-"""Environments of a project: what is deployed, freezing, going back (spec-execution 10, 11). The addresses are ours."""
+"""Environments of a project: what is deployed, freezing, going back (spec-execution 10, 11)."""
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Response, g
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing, utc, utc_or_none
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.errors import NotFoundError
 from gocdnext.runs.environments import Environments
 
 blueprint = Blueprint("environments", __name__)
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+class DeploymentQuery(msgspec.Struct):
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    offset: Annotated[int, Meta(ge=0, le=params.INT32)] = 0
 
 
-@route(blueprint, "GET", "/api/v1/projects/<slug>/environments")
+@route(blueprint, "GET", "/api/v1/projects/<slug>/environments", described=Description(gives=wire.Environments))
 async def list_environments(slug: str) -> Response:
     """The environments of a project, what each has now, and which are frozen."""
     return answer(wire.Environments(environments=[_environment(row) for row in await _environments().overview(slug)]))
 
 
-@route(blueprint, "GET", "/api/v1/projects/<slug>/environments/<name>/deployments")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/projects/<slug>/environments/<name>/deployments",
+    described=Description(asks=DeploymentQuery, gives=wire.Deployments),
+)
 async def list_deployments(slug: str, name: str) -> Response:
     """Deployments to an environment, newest first."""
-    limit = params.whole("limit", DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
-    offset = params.whole("offset", 0, low=0, high=params.INT32)
-    rows = await _environments().deployments(slug, name, limit, offset)
-    return answer(wire.Deployments(deployments=[_deployment(row) for row in rows], limit=limit, offset=offset))
+    asked = query.asked(DeploymentQuery)
+    rows = await _environments().deployments(slug, name, asked.limit, asked.offset)
+    found = [_deployment(row) for row in rows]
+    return answer(wire.Deployments(deployments=found, limit=asked.limit, offset=asked.offset))
 
 
 @route(
@@ -40,6 +51,9 @@ async def list_deployments(slug: str, name: str) -> Response:
     "POST",
     "/api/v1/projects/<slug>/environments/<name>/rollback",
     Audited("deploy.rollback", "environment", "{slug}:{name}"),
+    described=Description(
+        takes=wire.RollbackBody, optional=True, gives=wire.Redeployed, status=202, fails=frozenset({409})
+    ),
 )
 async def rollback(slug: str, name: str) -> Response:
     """Deploys an earlier deployment again, by the job that made it; without one the newest that succeeded."""
@@ -59,6 +73,7 @@ async def rollback(slug: str, name: str) -> Response:
     "PUT",
     "/api/v1/projects/<slug>/environments/<name>/freeze",
     Audited("environment.freeze", "environment", "{slug}:{name}"),
+    described=Description(takes=wire.FreezeBody, optional=True, status=204),
 )
 async def freeze(slug: str, name: str) -> Response:
     """Freezes an environment, which need not exist yet; a second time changes reason and actor."""
@@ -76,6 +91,7 @@ async def freeze(slug: str, name: str) -> Response:
     "DELETE",
     "/api/v1/projects/<slug>/environments/<name>/freeze",
     Audited("environment.unfreeze", "environment", "{slug}:{name}"),
+    described=Description(status=204),
 )
 async def unfreeze(slug: str, name: str) -> Response:
     """Lets an environment go; runs that it held are looked at again."""

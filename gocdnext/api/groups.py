@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from gocdnext.api import params, people
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing, utc
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import groups
@@ -19,14 +19,20 @@ blueprint = Blueprint("groups", __name__)
 PATH = "/api/v1/admin/groups"
 
 
-@route(blueprint, "GET", PATH)
+@route(blueprint, "GET", PATH, described=Description(asks=people.Paged, gives=wire.Groups))
 async def list_groups() -> Response:
     """All groups by name."""
     rows = await groups.listed(services().identity, *people.page())
     return answer(wire.Groups(groups=[_message(row) for row in rows]))
 
 
-@route(blueprint, "POST", PATH, Audited("group.create", "group"))
+@route(
+    blueprint,
+    "POST",
+    PATH,
+    Audited("group.create", "group"),
+    described=Description(takes=wire.GroupBody, gives=wire.Group, status=201, fails=frozenset({409})),
+)
 async def create_group() -> Response:
     """A new group, with nobody in it."""
     said = await people.body(wire.GroupBody)
@@ -36,7 +42,13 @@ async def create_group() -> Response:
     return answer(_message(row), 201)
 
 
-@route(blueprint, "PUT", f"{PATH}/<group_id>", Audited("group.update", "group", "{group_id}"))
+@route(
+    blueprint,
+    "PUT",
+    f"{PATH}/<group_id>",
+    Audited("group.update", "group", "{group_id}"),
+    described=Description(takes=wire.GroupBody, status=204, fails=frozenset({409})),
+)
 async def change_group(group_id: str) -> Response:
     """Another name and description."""
     found = _group_id(group_id)
@@ -46,7 +58,13 @@ async def change_group(group_id: str) -> Response:
     return nothing()
 
 
-@route(blueprint, "DELETE", f"{PATH}/<group_id>", Audited("group.delete", "group", "{group_id}"))
+@route(
+    blueprint,
+    "DELETE",
+    f"{PATH}/<group_id>",
+    Audited("group.delete", "group", "{group_id}"),
+    described=Description(status=204),
+)
 async def delete_group(group_id: str) -> Response:
     """Removes a group; one that is not there is fine."""
     if not await groups.delete(services().identity, _group_id(group_id)):
@@ -54,7 +72,7 @@ async def delete_group(group_id: str) -> Response:
     return nothing()
 
 
-@route(blueprint, "GET", f"{PATH}/<group_id>/members")
+@route(blueprint, "GET", f"{PATH}/<group_id>/members", described=Description(asks=people.Paged, gives=wire.Members))
 async def list_members(group_id: str) -> Response:
     """Who is in a group."""
     rows = await groups.members(services().identity, _group_id(group_id), *people.page())
@@ -71,7 +89,13 @@ async def list_members(group_id: str) -> Response:
     return answer(wire.Members(members=members))
 
 
-@route(blueprint, "POST", f"{PATH}/<group_id>/members", Audited("group.member_add", "group", "{group_id}"))
+@route(
+    blueprint,
+    "POST",
+    f"{PATH}/<group_id>/members",
+    Audited("group.member_add", "group", "{group_id}"),
+    described=Description(takes=wire.MemberBody, status=204),
+)
 async def add_member(group_id: str) -> Response:
     """Puts a person into a group; again is fine."""
     found = _group_id(group_id)
@@ -83,7 +107,11 @@ async def add_member(group_id: str) -> Response:
 
 
 @route(
-    blueprint, "DELETE", f"{PATH}/<group_id>/members/<user_id>", Audited("group.member_remove", "group", "{group_id}")
+    blueprint,
+    "DELETE",
+    f"{PATH}/<group_id>/members/<user_id>",
+    Audited("group.member_remove", "group", "{group_id}"),
+    described=Description(status=204),
 )
 async def remove_member(group_id: str, user_id: str) -> Response:
     """Takes a person out of a group; again is fine."""

@@ -9,7 +9,7 @@ from quart import Blueprint, Response, g
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.auth.identity import Subject
 from gocdnext.runs.events import Voter
@@ -21,7 +21,13 @@ MAX_COMMENT = 4000
 MAX_USER = 320
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/cancel", Audited("job.cancel", "job_run", "{job_id}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/job_runs/<job_id>/cancel",
+    Audited("job.cancel", "job_run", "{job_id}"),
+    described=Description(gives=wire.CancelledJob, status=202, fails=frozenset({409})),
+)
 async def cancel_job(job_id: str) -> Response:
     """Cancels a queued job, or tells the agent of a running one to stop."""
     done = await services().runs.cancel_job(_job_id(job_id))
@@ -41,7 +47,13 @@ async def cancel_job(job_id: str) -> Response:
     return answer(message, 202)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/rerun", Audited("job.rerun", "job_run", "{job_id}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/job_runs/<job_id>/rerun",
+    Audited("job.rerun", "job_run", "{job_id}"),
+    described=Description(takes=wire.RerunBody, optional=True, gives=wire.RerunJob, status=202, fails=frozenset({409})),
+)
 async def rerun_job(job_id: str) -> Response:
     """Runs a finished job again, as its next attempt."""
     job = _job_id(job_id)
@@ -51,13 +63,29 @@ async def rerun_job(job_id: str) -> Response:
     return answer(wire.RerunJob(job_run_id=str(job), run_id=str(done.run_id), attempt=done.attempt), 202)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/approve", Audited("approval.approve", "job_run", "{job_id}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/job_runs/<job_id>/approve",
+    Audited("approval.approve", "job_run", "{job_id}"),
+    described=Description(
+        takes=wire.VoteBody, optional=True, gives=wire.GateAnswer, status=202, fails=frozenset({409, 422})
+    ),
+)
 async def approve(job_id: str) -> Response:
     """Counts the caller's approval of a gate; the last one that is needed opens it."""
     return await _vote(job_id, approve=True)
 
 
-@route(blueprint, "POST", "/api/v1/job_runs/<job_id>/reject", Audited("approval.reject", "job_run", "{job_id}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/job_runs/<job_id>/reject",
+    Audited("approval.reject", "job_run", "{job_id}"),
+    described=Description(
+        takes=wire.VoteBody, optional=True, gives=wire.GateAnswer, status=202, fails=frozenset({409, 422})
+    ),
+)
 async def reject(job_id: str) -> Response:
     """Rejects a gate: it fails at once."""
     return await _vote(job_id, approve=False)

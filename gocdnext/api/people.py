@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec import Meta
 from quart import g
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gocdnext.api import params
+from gocdnext.api import params, query
 from gocdnext.api.respond import utc, utc_or_none
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth.identity import NotAuthenticatedError, Subject
@@ -22,6 +23,19 @@ SMALL = 4 * 1024
 """Bytes of a body that makes or changes an account."""
 MOST = 500
 """Rows of a list for which a limit is given (contract-admin 0.2)."""
+
+
+Limit = Annotated[int, Meta(ge=1, le=MOST, description=query.LIMIT, extra={"whole": query.Whole(lenient=True)})]
+Offset = Annotated[
+    int, Meta(ge=0, le=params.INT32, description=query.OFFSET, extra={"whole": query.Whole(lenient=True)})
+]
+
+
+class Paged(msgspec.Struct):
+    """The part of a list that is asked for; what is no number counts as not said (contract-admin 0.2)."""
+
+    limit: Limit | None = None
+    offset: Offset = 0
 
 
 async def body(kind: type[S], limit: int = SMALL, wording: str = "invalid json") -> S:
@@ -43,8 +57,8 @@ async def body(kind: type[S], limit: int = SMALL, wording: str = "invalid json")
 
 def page() -> tuple[int | None, int]:
     """`limit` (1 to MOST; None = all) and `offset`; what is not one counts as not said (contract-admin 0.2)."""
-    limit = params.whole_or_none("limit")
-    return (min(limit, MOST) if limit else None), params.whole_or_none("offset") or 0
+    asked = query.asked(Paged)
+    return asked.limit, asked.offset
 
 
 def caller() -> Subject:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quart import Blueprint, Response, request
 
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import JSON, answer, prefers, text
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Answer, Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.materials.trigger import trigger
 from gocdnext.pipeline import json_schema
@@ -18,7 +20,16 @@ blueprint = Blueprint("pipelines", __name__)
 TEXT_TYPES = ("text/yaml", "application/yaml", "text/plain")
 
 
-@route(blueprint, "GET", "/api/v1/pipelines/<pipeline_id>/yaml")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/pipelines/<pipeline_id>/yaml",
+    described=Description(
+        gives=wire.PipelineYaml,
+        stored=False,
+        also=tuple(Answer(gives=Any, media=f"{kind}; charset=utf-8") for kind in TEXT_TYPES),
+    ),
+)
 async def pipeline_yaml(pipeline_id: str) -> Response:
     """The text the pipeline was applied with, byte for byte (5.1)."""
     source = await read.pipeline_source(services().db, params.uuid(pipeline_id))
@@ -33,7 +44,13 @@ async def pipeline_yaml(pipeline_id: str) -> Response:
 
 
 @route(
-    blueprint, "POST", "/api/v1/pipelines/<pipeline_id>/trigger", Audited("run.trigger", "pipeline", "{pipeline_id}")
+    blueprint,
+    "POST",
+    "/api/v1/pipelines/<pipeline_id>/trigger",
+    Audited("run.trigger", "pipeline", "{pipeline_id}"),
+    described=Description(
+        takes=wire.TriggerBody, optional=True, gives=wire.Triggered, status=202, fails=frozenset({422, 502})
+    ),
 )
 async def trigger_pipeline(pipeline_id: str) -> Response:
     """Starts a run by hand (5.2)."""
@@ -51,7 +68,12 @@ async def trigger_pipeline(pipeline_id: str) -> Response:
     return answer(message, 202)
 
 
-@route(blueprint, "GET", "/api/v1/schema/pipeline.json")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/schema/pipeline.json",
+    described=Description(gives=dict[str, Any], media="application/schema+json"),
+)
 async def pipeline_schema() -> Response:
     """The JSON schema of pipeline files, for editors."""
     return Response(json_schema.encoded(), content_type="application/schema+json")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from quart import Blueprint, Response
 
-from gocdnext.api import params, wire
+from gocdnext.api import query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.pipeline.plugins import Manifest
 
 blueprint = Blueprint("plugins", __name__)
 
 
-@route(blueprint, "GET", "/api/v1/plugins")
+@route(blueprint, "GET", "/api/v1/plugins", described=Description(asks=query.Paged, gives=wire.Plugins))
 async def list_plugins() -> Response:
     """All plugins by name."""
-    limit, offset = params.page()
-    manifests = list(services().catalogue.values())[offset:]
-    return answer(wire.Plugins(plugins=[_plugin(manifest) for manifest in islice(manifests, limit)]))
+    page = query.asked(query.Paged)
+    return answer(
+        wire.Plugins(plugins=[_plugin(manifest) for manifest in list(services().catalogue.values())[page.part]])
+    )
 
 
 def _plugin(manifest: Manifest) -> wire.Plugin:

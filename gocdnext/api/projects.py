@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Response, g, request
 
-from gocdnext.api import explained, params, render, wire
+from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.projects import apply as applying
 from gocdnext.projects import delete, poll_interval, read, run_all
@@ -15,29 +19,54 @@ from gocdnext.projects.request import ApplyBody, ApplyRequest, from_body, from_f
 
 blueprint = Blueprint("projects", __name__)
 
-DEFAULT_RUNS = 25
-MAX_RUNS = 100
+_EXAMPLE = {
+    "slug": "billing",
+    "files": [
+        {
+            "name": "ci.yaml",
+            "content": "name: ci\nmaterials: [{manual: true}]\nstages: [build]\n"
+            "jobs: {compile: {stage: build, script: [make]}}\n",
+        }
+    ],
+}
 
 
-@route(blueprint, "GET", "/api/v1/projects")
+class ProjectQuery(msgspec.Struct):
+    runs: Annotated[int, Meta(ge=1, le=100, description="How many of its newest runs.")] = 25
+
+
+@route(blueprint, "GET", "/api/v1/projects", described=Description(asks=query.Paged, gives=wire.Projects))
 async def list_projects() -> Response:
     """All projects by newest change (2.1)."""
     here = services()
-    limit, offset = params.page()
-    return answer(render.project_list(await read.projects(here.db, here.figures, here.clock(), limit, offset)))
+    page = query.asked(query.Paged)
+    found = await read.projects(here.db, here.figures, here.clock(), page.limit, page.offset)
+    return answer(render.project_list(found))
 
 
-@route(blueprint, "GET", "/api/v1/projects/<slug>")
+@route(blueprint, "GET", "/api/v1/projects/<slug>", described=Description(asks=ProjectQuery, gives=wire.ProjectDetail))
 async def show_project(slug: str) -> Response:
     """One project with its pipelines and newest runs (2.2)."""
     here = services()
-    runs = params.whole("runs", DEFAULT_RUNS, low=1, high=MAX_RUNS)
+    runs = query.asked(ProjectQuery).runs
     found = await read.project(here.db, here.figures, slug, here.clock(), runs)
     listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
     return answer(render.project_detail(found, await explained.reasons_of(listed), g.subject))
 
 
-@route(blueprint, "POST", "/api/v1/projects/apply", Audited("project.apply", "project"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/projects/apply",
+    Audited("project.apply", "project"),
+    described=Description(
+        takes=ApplyBody,
+        forms={"multipart/form-data": wire.ApplyForm},
+        sends=_EXAMPLE,
+        gives=wire.Applied,
+        fails=frozenset({409, 422, 502}),
+    ),
+)
 async def apply() -> Response:
     """Makes a project what the request says (2.4). JSON unless it is a form."""
     here = services()
@@ -51,7 +80,13 @@ async def apply() -> Response:
     return answer(render.applied(wanted.slug, result))
 
 
-@route(blueprint, "DELETE", "/api/v1/projects/<slug>", Audited("project.delete", "project", "{slug}"))
+@route(
+    blueprint,
+    "DELETE",
+    "/api/v1/projects/<slug>",
+    Audited("project.delete", "project", "{slug}"),
+    described=Description(gives=wire.DeletedProject),
+)
 async def delete_project(slug: str) -> Response:
     """Removes a project with its whole history (2.6)."""
     here = services()
@@ -74,7 +109,13 @@ async def delete_project(slug: str) -> Response:
     return answer(message)
 
 
-@route(blueprint, "POST", "/api/v1/projects/<slug>/run-all", Audited("project.run_all", "project", "{slug}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/projects/<slug>/run-all",
+    Audited("project.run_all", "project", "{slug}"),
+    described=Description(gives=wire.RunAll, status=202),
+)
 async def run_all_pipelines(slug: str) -> Response:
     """Starts a run of each pipeline (2.7)."""
     here = services()
@@ -90,7 +131,15 @@ async def run_all_pipelines(slug: str) -> Response:
     return answer(wire.RunAll(results=results, run_ids=[one.run_id for one in results if one.run_id]), 202)
 
 
-@route(blueprint, "PUT", "/api/v1/projects/<slug>/poll-interval", Audited("project_poll.set", "project", "{slug}"))
+@route(
+    blueprint,
+    "PUT",
+    "/api/v1/projects/<slug>/poll-interval",
+    Audited("project_poll.set", "project", "{slug}"),
+    described=Description(
+        takes=wire.PollIntervalBody, sends={"interval": "5m"}, gives=wire.PollInterval, fails=frozenset({409})
+    ),
+)
 async def set_poll_interval(slug: str) -> Response:
     """How often the project's repository is polled (contract-admin 6.2)."""
     here = services()

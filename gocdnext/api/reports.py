@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 import msgspec
-from quart import Blueprint, Response, request
+from msgspec import Meta
+from quart import Blueprint, Response
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, answer_list, utc, utc_or_none
-from gocdnext.api.routing import route
-from gocdnext.errors import InvalidError
+from gocdnext.api.routing import Description, route
 from gocdnext.reports import coverage, testing
 from gocdnext.reports import services as service_runs
 
 blueprint = Blueprint("reports", __name__)
 
-DEFAULT_HISTORY, MAX_HISTORY = 14, 100
-DEFAULT_TREND, MAX_TREND = 50, 200
+MAX_TREND = 200
 
 
-@route(blueprint, "GET", "/api/v1/runs/<run_id>/tests")
+class HistoryQuery(msgspec.Struct, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, description="The name of the test case.")]
+    classname: Annotated[str, Meta(description="Its class, where it has one.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=100, extra={"whole": query.Whole(refusal="invalid `limit`")})] = 14
+
+
+class TrendQuery(msgspec.Struct):
+    limit: Annotated[int, Meta(ge=1, le=MAX_TREND, extra={"whole": query.Whole(MAX_TREND, lenient=True)})] = 50
+
+
+@route(blueprint, "GET", "/api/v1/runs/<run_id>/tests", described=Description(asks=query.Paged, gives=wire.RunTests))
 async def run_tests(run_id: str) -> Response:
     """The test results of a run (6.1); `limit` and `offset` are about its cases."""
-    limit, offset = params.page()
-    found = await testing.of_run(services().db, params.uuid(run_id), limit, offset)
+    page = query.asked(query.Paged)
+    found = await testing.of_run(services().db, params.uuid(run_id), page.limit, page.offset)
     return answer(
         wire.RunTests(
             summaries=[wire.TestSummary(**_with_id(row, "job_run_id")) for row in found.summaries],
@@ -35,44 +44,49 @@ async def run_tests(run_id: str) -> Response:
     )
 
 
-@route(blueprint, "GET", "/api/v1/tests/history")
+@route(blueprint, "GET", "/api/v1/tests/history", described=Description(asks=HistoryQuery, gives=wire.TestHistory))
 async def test_history() -> Response:
     """How one test case ended lately, in all projects (6.2)."""
-    name = params.filter_of("name")
-    if name is None:
-        raise InvalidError("`name` query param is required")
-    limit = params.whole("limit", DEFAULT_HISTORY, low=1, high=MAX_HISTORY, refusal="invalid `limit`")
-    rows = await testing.history(services().db, name, request.args.get("classname", ""), limit)
+    asked = query.asked(HistoryQuery)
+    rows = await testing.history(services().db, asked.name, asked.classname, asked.limit)
     return answer(wire.TestHistory(entries=[_history_entry(row) for row in rows]))
 
 
-@route(blueprint, "GET", "/api/v1/runs/<run_id>/coverage")
+@route(
+    blueprint, "GET", "/api/v1/runs/<run_id>/coverage", described=Description(asks=query.Paged, gives=wire.RunCoverage)
+)
 async def run_coverage(run_id: str) -> Response:
     """The coverage of a run's jobs, each with its baseline; empty for an unknown run (6.3)."""
-    limit, offset = params.page()
-    rows = await coverage.of_run(services().db, params.uuid(run_id), limit, offset)
+    page = query.asked(query.Paged)
+    rows = await coverage.of_run(services().db, params.uuid(run_id), page.limit, page.offset)
     return answer(wire.RunCoverage(coverage=[_coverage(row) for row in rows]))
 
 
-@route(blueprint, "GET", "/api/v1/pipelines/<pipeline_id>/coverage-trend")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/pipelines/<pipeline_id>/coverage-trend",
+    described=Description(asks=TrendQuery, gives=wire.CoverageTrend),
+)
 async def coverage_trend(pipeline_id: str) -> Response:
     """The newest points of every job of a pipeline (6.3). A limit that is none is the default, never an error."""
     pipeline = params.uuid(pipeline_id)
-    try:
-        limit = params.whole("limit", DEFAULT_TREND, low=1, high=MAX_TREND, width=MAX_TREND)
-    except InvalidError:
-        limit = DEFAULT_TREND
-    rows = await coverage.trend(services().db, pipeline, limit)
+    rows = await coverage.trend(services().db, pipeline, query.asked(TrendQuery).limit)
     return answer(wire.CoverageTrend(points=[wire.CoveragePoint(**_dated(row, "run_id")) for row in rows]))
 
 
-@route(blueprint, "GET", "/api/v1/runs/<run_id>/services")
+@route(
+    blueprint,
+    "GET",
+    "/api/v1/runs/<run_id>/services",
+    described=Description(asks=query.Paged, gives=list[wire.ServiceRun]),
+)
 async def run_services(run_id: str) -> Response:
     """The services of a run by name; empty for an unknown run (3.7)."""
     run = params.uuid(run_id)
-    asked = params.page_slice()
+    page = query.asked(query.Paged)
     rows = await service_runs.of_run(services().db, run)
-    chosen = rows[asked]
+    chosen = rows[page.part]
     return answer_list([_service(row) for row in chosen], len(rows))
 
 

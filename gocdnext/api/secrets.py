@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import asyncpg
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing, utc
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Answer, Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.errors import TooLargeError
 from gocdnext.secrets.store import DB, NewSecret
 
 blueprint = Blueprint("secrets", __name__)
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 MAX_BODY = 64 * 1024
 """Bytes of a request that sets a secret: the cap of its value (5.4)."""
 
 
-@route(blueprint, "GET", "/api/v1/projects/<slug>/secrets")
+class SecretQuery(msgspec.Struct):
+    """Lenient on purpose: what is no number, or out of bounds, is the default (5.3)."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, extra={"whole": query.Whole(lenient=True)})] = 50
+    offset: Annotated[int, Meta(ge=0, le=params.INT32, extra={"whole": query.Whole(lenient=True)})] = 0
+
+
+@route(blueprint, "GET", "/api/v1/projects/<slug>/secrets", described=Description(asks=SecretQuery, gives=wire.Secrets))
 async def list_secrets(slug: str) -> Response:
     """The names of a project's secrets, and of the global ones it inherits."""
     return await _list(slug)
 
 
-@route(blueprint, "POST", "/api/v1/projects/<slug>/secrets", Audited("secret.set", "project_secret", "{slug}"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/projects/<slug>/secrets",
+    Audited("secret.set", "project_secret", "{slug}"),
+    described=Description(
+        takes=wire.SecretBody, gives=wire.SecretSet, also=(Answer(gives=wire.SecretSet, status=201),)
+    ),
+)
 async def set_secret(slug: str) -> Response:
     """Keeps a value under a name, in place of what was there."""
     return await _set(slug)
@@ -38,40 +56,53 @@ async def set_secret(slug: str) -> Response:
     "DELETE",
     "/api/v1/projects/<slug>/secrets/<name>",
     Audited("secret.delete", "project_secret", "{slug}/{name}"),
+    described=Description(status=204),
 )
 async def delete_secret(slug: str, name: str) -> Response:
     """Removes a secret of a project."""
     return await _delete(slug, name)
 
 
-@route(blueprint, "GET", "/api/v1/admin/secrets")
+@route(blueprint, "GET", "/api/v1/admin/secrets", described=Description(asks=SecretQuery, gives=wire.Secrets))
 async def list_global_secrets() -> Response:
     """The names of the global secrets."""
     return await _list(None)
 
 
-@route(blueprint, "POST", "/api/v1/admin/secrets", Audited("global_secret.set", "global_secret"))
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/admin/secrets",
+    Audited("global_secret.set", "global_secret"),
+    described=Description(
+        takes=wire.SecretBody, gives=wire.SecretSet, also=(Answer(gives=wire.SecretSet, status=201),)
+    ),
+)
 async def set_global_secret() -> Response:
     """Keeps a value for every project that has none of that name."""
     return await _set(None)
 
 
-@route(blueprint, "DELETE", "/api/v1/admin/secrets/<name>", Audited("global_secret.delete", "global_secret", "{name}"))
+@route(
+    blueprint,
+    "DELETE",
+    "/api/v1/admin/secrets/<name>",
+    Audited("global_secret.delete", "global_secret", "{name}"),
+    described=Description(status=204),
+)
 async def delete_global_secret(name: str) -> Response:
     """Removes a global secret."""
     return await _delete(None, name)
 
 
 async def _list(slug: str | None) -> Response:
-    # Lenient on purpose: what is no number, or out of bounds, is the default (5.3).
-    limit = min(params.whole_or_none("limit") or DEFAULT_LIMIT, MAX_LIMIT)
-    offset = params.whole_or_none("offset") or 0
-    page = await services().secrets.page(slug, limit, offset)
+    asked = query.asked(SecretQuery)
+    page = await services().secrets.page(slug, asked.limit, asked.offset)
     message = wire.Secrets(
         secrets=[_secret(row) for row in page.secrets],
         total=page.total,
-        limit=limit,
-        offset=offset,
+        limit=asked.limit,
+        offset=asked.offset,
         configured_sources=[DB],
         inherited=[_secret(row) for row in page.inherited],
     )

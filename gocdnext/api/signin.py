@@ -5,15 +5,18 @@ Other ways in register routes of their own and end in `signed_in`.
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
+import msgspec
+from msgspec import Meta
 from quart import Blueprint, Response, request
 
-from gocdnext.api import authorise, people
+from gocdnext.api import authorise, people, query
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note, unchanged
 from gocdnext.api.wire import identity as wire
 from gocdnext.auth import accounts, origin, sessions, tokens, words
@@ -23,9 +26,14 @@ blueprint = Blueprint("signin", __name__)
 
 LIMIT = 32 * 1024
 WORDING = "invalid JSON body"
+_COOKIE = {"Set-Cookie": "The session of the browser."}
 
 
-@route(blueprint, "GET", "/auth/providers")
+class LoginQuery(msgspec.Struct):
+    next: Annotated[str, Meta(description="Where to go then: a path of this server.")] = ""
+
+
+@route(blueprint, "GET", "/auth/providers", described=Description(gives=wire.Providers))
 async def providers() -> Response:
     """How one can sign in (2.2)."""
     here = services()
@@ -37,16 +45,27 @@ async def providers() -> Response:
     return answer(message)
 
 
-@route(blueprint, "GET", "/auth/login/local")
+@route(
+    blueprint,
+    "GET",
+    "/auth/login/local",
+    described=Description(asks=LoginQuery, status=302, headers={"Location": "The page."}, fails=frozenset({404})),
+)
 async def login_page() -> Response:
     """To the page where e-mail and password are asked for; `next` is where to go then (2.3)."""
     if not await accounts.has_local(services().identity):
         raise NotFoundError("unknown provider")
-    target = origin.local_target(request.args.get("next", ""))
-    return Response(b"", 302, headers={"Location": f"/login?next={quote(target, safe='/')}"})
+    target = origin.local_target(query.asked(LoginQuery).next)
+    return nothing(302, headers={"Location": f"/login?next={quote(target, safe='/')}"})
 
 
-@route(blueprint, "POST", "/auth/login/local", Audited("session.login", "user"))
+@route(
+    blueprint,
+    "POST",
+    "/auth/login/local",
+    Audited("session.login", "user"),
+    described=Description(takes=wire.LoginBody, gives=wire.UserAnswer, stored=False, headers=_COOKIE),
+)
 async def login() -> Response:
     """Signs in with e-mail and password (2.5)."""
     authorise.require_own_origin()
@@ -60,7 +79,13 @@ async def login() -> Response:
     return await signed_in(row["id"])
 
 
-@route(blueprint, "POST", "/auth/logout", Audited("session.logout", "user"))
+@route(
+    blueprint,
+    "POST",
+    "/auth/logout",
+    Audited("session.logout", "user"),
+    described=Description(status=204, headers=_COOKIE),
+)
 async def logout() -> Response:
     """Ends the session of the cookie, if there is one (2.6)."""
     authorise.require_own_origin()
@@ -75,7 +100,15 @@ async def logout() -> Response:
     return response
 
 
-@route(blueprint, "POST", "/auth/setup", Audited("user.setup", "user"))
+@route(
+    blueprint,
+    "POST",
+    "/auth/setup",
+    Audited("user.setup", "user"),
+    described=Description(
+        takes=wire.SetupBody, gives=wire.UserAnswer, status=201, stored=False, headers=_COOKIE, fails=frozenset({409})
+    ),
+)
 async def setup() -> Response:
     """Makes the first admin for whoever has the set-up code, and signs them in."""
     authorise.require_own_origin()

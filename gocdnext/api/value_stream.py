@@ -11,7 +11,7 @@ from quart import Blueprint, Response
 from gocdnext.api import explained, render, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
-from gocdnext.api.routing import route
+from gocdnext.api.routing import Description, route
 from gocdnext.materials.git import without_credentials
 from gocdnext.projects.value_stream import ValueStream, value_stream
 from gocdnext.runs.waiting import NOTHING, Reasons
@@ -19,7 +19,7 @@ from gocdnext.runs.waiting import NOTHING, Reasons
 blueprint = Blueprint("value_stream", __name__)
 
 
-@route(blueprint, "GET", "/api/v1/projects/<slug>/vsm")
+@route(blueprint, "GET", "/api/v1/projects/<slug>/vsm", described=Description(gives=wire.ValueStream))
 async def show_value_stream(slug: str) -> Response:
     """What starts what in a project, and how long it waits."""
     here = services()

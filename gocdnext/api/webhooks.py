@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from quart import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gocdnext.api import params
+from gocdnext.api import params, wire
 from gocdnext.api.body import MAX_BODY
 from gocdnext.api.context import services
 from gocdnext.api.respond import JSON, nothing
-from gocdnext.api.routing import NOT_AUDITED, route
+from gocdnext.api.routing import NOT_AUDITED, Answer, Description, route
 from gocdnext.errors import InvalidError
+from gocdnext.materials.webhooks import deliveries
 from gocdnext.materials.webhooks.bitbucket import BITBUCKET
-from gocdnext.materials.webhooks.deliveries import Answer, wanted_headers
 from gocdnext.materials.webhooks.events import Provider
 from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.gitlab import GITLAB
+from gocdnext.materials.webhooks.intake import FORM
 
 blueprint = Blueprint("webhooks", __name__)
+
+
+def _described(provider: Provider) -> Description:
+    """What a provider sends, and is told."""
+    return Description(
+        forms={JSON: Any, FORM: wire.DeliveryForm},
+        reads={
+            provider.event_header: "What the delivery is about.",
+            provider.delivery_header: "The provider's id of it.",
+            provider.credential_header: "Its signature, or the secret itself, as the provider has it.",
+        },
+        status=202,
+        gives=wire.Received,
+        also=(Answer(gives=wire.Received), Answer(status=204)),
+        fails=frozenset({409}),
+    )
+
+
 # None of these is in the audit trail: each delivery has a row of its own that says more.
 
 
-@route(blueprint, "POST", "/api/webhooks/github", NOT_AUDITED)
+@route(blueprint, "POST", "/api/webhooks/github", NOT_AUDITED, described=_described(GITHUB))
 async def github() -> Response:
     """A delivery of GitHub."""
     return await _receive(GITHUB)
 
 
-@route(blueprint, "POST", "/api/webhooks/gitlab", NOT_AUDITED)
+@route(blueprint, "POST", "/api/webhooks/gitlab", NOT_AUDITED, described=_described(GITLAB))
 async def gitlab() -> Response:
     """A delivery of GitLab."""
     return await _receive(GITLAB)
 
 
-@route(blueprint, "POST", "/api/webhooks/bitbucket", NOT_AUDITED)
+@route(blueprint, "POST", "/api/webhooks/bitbucket", NOT_AUDITED, described=_described(BITBUCKET))
 async def bitbucket() -> Response:
     """A delivery of Bitbucket Cloud."""
     return await _receive(BITBUCKET)
@@ -42,7 +63,7 @@ async def bitbucket() -> Response:
 
 async def _receive(provider: Provider) -> Response:
     here = services()
-    headers = {name: request.headers[name] for name in wanted_headers(provider) if name in request.headers}
+    headers = {name: request.headers[name] for name in deliveries.wanted_headers(provider) if name in request.headers}
     delivery = here.webhooks.expects(provider, headers)
     try:
         body = await params.body()
@@ -53,7 +74,7 @@ async def _receive(provider: Provider) -> Response:
     return written(given)
 
 
-def written(given: Answer) -> Response:
+def written(given: deliveries.Answer) -> Response:
     """The answer as the provider gets it."""
     if given.body is None:
         return nothing(given.status)

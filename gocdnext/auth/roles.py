@@ -35,6 +35,10 @@ MINIMUM = MappingProxyType(
         "GET /version": Role.PUBLIC,
         "GET /metrics": Role.PUBLIC,
         "GET /api/v1/schema/pipeline.json": Role.PUBLIC,
+        "GET /api/v1/openapi.yaml": Role.PUBLIC,
+        "GET /api/v1/openapi.json": Role.PUBLIC,
+        "GET /api/docs": Role.PUBLIC,
+        "GET /api/docs/style.css": Role.PUBLIC,
         # The token is the credential: one blob, one verb, for minutes.
         "GET /artifacts/<token>": Role.PUBLIC,
         "PUT /artifacts/<token>": Role.PUBLIC,

@@ -31,6 +31,7 @@ from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
+from tests.api.conformance import conforming
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 from tests.secrets_room import KEYRING, secrets_of
@@ -169,9 +170,10 @@ async def served(
         async with trio.open_nursery() as nursery:
             await nursery.start(world.hub.run, db, world.shutdown)
             world.app = create_app(services)
-            world.port = await nursery.start(listen.run, world.app, settings.http_addr, world.shutdown)
-            async with httpx.AsyncClient(base_url=world.base, timeout=30) as world.http:
-                yield world
+            with conforming(world.app):
+                world.port = await nursery.start(listen.run, world.app, settings.http_addr, world.shutdown)
+                async with httpx.AsyncClient(base_url=world.base, timeout=30) as world.http:
+                    yield world
             world.shutdown.set()
 
 

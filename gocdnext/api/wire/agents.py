@@ -45,7 +45,7 @@ class AgentDetail(Wire):
 
 
 class NewAgentBody(Wire):
-    """A new agent. Ours: the reference makes them by SQL."""
+    """A new agent."""
 
     name: str = ""
 

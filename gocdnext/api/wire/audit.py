@@ -7,7 +7,7 @@ from gocdnext.audit import Detail
 
 
 class AuditEvent(Wire):
-    """One act. `actor_name`, `outcome`, `status`, `address` and `request_id` are ours."""
+    """One act, and what came of it."""
 
     id: Id
     action: str

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from gocdnext.api.wire.base import Id, Time, Wire
 from gocdnext.api.wire.runs import RunSummary
+
+PipelineFile = Annotated[str, msgspec.Meta(extra_json_schema={"contentMediaType": "application/yaml"})]
 
 
 class Label(Wire):
@@ -141,6 +147,21 @@ class ProjectDetail(Wire):
     runs: list[RunSummary]
     scm_source: ScmInfo | None = None
     edges: list[Edge] = []
+
+
+class ApplyForm(Wire):
+    """An apply as a form: each pipeline file is a part with a file name, whatever the part is called."""
+
+    slug: str
+    name: str = ""
+    description: str = ""
+    config_repo: str = ""
+    config_path: str = ""
+    metadata: str = ""
+    """JSON with the fields above, in place of parts of their own."""
+    scm_source: str = ""
+    """JSON with the repository to bind."""
+    files: list[PipelineFile] = []
 
 
 class AppliedPipeline(Wire):

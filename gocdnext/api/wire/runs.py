@@ -8,7 +8,7 @@ from gocdnext.api.wire.base import Id, Time, Wire
 
 
 class Waiting(Wire):
-    """Why something waits: `code` for programs, `text` for people, `detail` names what is waited for. Ours."""
+    """Why something waits: `code` for programs, `text` for people, `detail` names what is waited for."""
 
     code: str
     text: str

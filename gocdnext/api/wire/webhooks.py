@@ -43,3 +43,34 @@ class DeliveryDetail(Delivery, kw_only=True):
     headers: dict[str, str]
     payload: Any
     trace: list[Note]
+
+
+class StartedRun(Wire):
+    """A run that a delivery has started."""
+
+    pipeline_id: Id
+    material_id: Id
+    run_id: Id
+    run_counter: int
+
+
+class Received(Wire):
+    """What a provider is told of its delivery (contract-admin 8.3): the runs, or why there are none."""
+
+    runs: list[Id] | None = None
+    run_details: list[StartedRun] | None = None
+    materials: int = 0
+    """How many materials of pipelines it concerned."""
+    filtered_by_paths: int = 0
+    filtered_by_event: int = 0
+    skipped_by: str = ""
+    """The marker in the commit message that asks for no runs."""
+    tag: str = ""
+    pr_number: int = 0
+
+
+class DeliveryForm(Wire):
+    """A delivery of a provider that sends forms."""
+
+    payload: str
+    """The JSON."""

@@ -35,6 +35,7 @@ from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
+from tests.api.conformance import conforming
 from tests.blob_room import BASE, blobs_in
 from tests.secrets_room import KEYRING, secrets_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, agent, aio
@@ -251,9 +252,11 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         await nursery.start(plant.hub.run, db, plant.shutdown)
         await nursery.start(plant.scheduler.run, db, plant.runs, plant.registry)
         plant.port = await nursery.start(plant.agents.run, "127.0.0.1", 0)
-        port = await nursery.start(listen.run, create_app(services), settings.http_addr, plant.shutdown)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as plant.http:
-            yield plant
+        app = create_app(services)
+        with conforming(app):
+            port = await nursery.start(listen.run, app, settings.http_addr, plant.shutdown)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as plant.http:
+                yield plant
         plant.shutdown.set()
         nursery.cancel_scope.cancel()
 
