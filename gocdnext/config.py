@@ -9,13 +9,16 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import hexdigits
 from typing import Final
+from urllib.parse import urlsplit
 
 from gocdnext.durations import go_duration
 from gocdnext.errors import DomainError
+from gocdnext.outbound.hosts import Hosts
+from gocdnext.outbound.policy import Policy
 
 
 class ConfigError(DomainError):
@@ -147,7 +150,77 @@ VARIABLES: Final = (
         "3",
         "Monthly partitions of log lines kept ready, 1 to 24.",
     ),
+    Variable(
+        "GOCDNEXT_OFFLINE",
+        "true or false",
+        "false",
+        "`true`: the server calls nobody: no provider, no other server of the web, no git repository over the network.",
+    ),
+    Variable(
+        "GOCDNEXT_OUTBOUND_ALLOW",
+        "hosts",
+        "",
+        "What the server may call although it is inside: names, domains (`*.corp.example`), addresses and networks "
+        "(`10.1.0.0/16`), with commas between them. Everything else on loopback, link-local and private addresses is refused. "
+        "Calls go through `HTTPS_PROXY` and `HTTP_PROXY` except to what `NO_PROXY` lists.",
+    ),
+    Variable(
+        "GOCDNEXT_AUTH_ADMIN_EMAILS",
+        "e-mails",
+        "",
+        "Who becomes an admin at the first sign-in by way of a provider; everybody else becomes a maintainer. With commas.",
+    ),
+    Variable(
+        "GOCDNEXT_AUTH_ALLOWED_DOMAINS",
+        "domains",
+        "",
+        "Of which domains the e-mail must be for a sign-in by way of a provider, exactly; with commas. Empty: of any.",
+    ),
+    Variable(
+        "GOCDNEXT_AUTH_GITHUB_CLIENT_ID",
+        "word",
+        "",
+        "The OAuth app that people sign in with at GitHub. This and the other providers need `GOCDNEXT_PUBLIC_BASE`; the "
+        "callback address to register there is `<public base>/auth/callback/github`, and alike for the others.",
+    ),
+    Variable("GOCDNEXT_AUTH_GITHUB_CLIENT_SECRET", "secret", "", "Its secret."),
+    Variable(
+        "GOCDNEXT_AUTH_GITHUB_API_BASE",
+        "url",
+        "",
+        "The API of a GitHub Enterprise Server, such as `https://github.corp.example/api/v3`. Empty: github.com.",
+    ),
+    Variable("GOCDNEXT_AUTH_GOOGLE_CLIENT_ID", "word", "", "The client that people sign in with at Google."),
+    Variable("GOCDNEXT_AUTH_GOOGLE_CLIENT_SECRET", "secret", "", "Its secret."),
+    Variable("GOCDNEXT_AUTH_GOOGLE_ISSUER", "url", "https://accounts.google.com", "Who vouches for them."),
+    Variable("GOCDNEXT_AUTH_KEYCLOAK_CLIENT_ID", "word", "", "The client that people sign in with at Keycloak."),
+    Variable("GOCDNEXT_AUTH_KEYCLOAK_CLIENT_SECRET", "secret", "", "Its secret."),
+    Variable("GOCDNEXT_AUTH_KEYCLOAK_ISSUER", "url", "", "The realm: `https://keycloak.corp.example/realms/eng`."),
+    Variable(
+        "GOCDNEXT_AUTH_OIDC_CLIENT_ID", "word", "", "The client that people sign in with at another OpenID provider."
+    ),
+    Variable("GOCDNEXT_AUTH_OIDC_CLIENT_SECRET", "secret", "", "Its secret."),
+    Variable("GOCDNEXT_AUTH_OIDC_ISSUER", "url", "", "Its issuer, to the letter as its discovery document names it."),
+    Variable("GOCDNEXT_AUTH_OIDC_NAME", "text", "Single Sign-On", "What the button on the login page says."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SignInProvider:
+    """A provider by whom people may sign in, as the environment or the database describes it (contract-admin 7.10, 13)."""
+
+    name: str
+    """Part of the identity of its people, and of the callback address."""
+    kind: str
+    """`github` or `oidc`."""
+    display: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    issuer: str = ""
+    """Of kind `oidc`."""
+    github_api_base: str = ""
+    """Of kind `github`; empty for github.com."""
+
 
 Address = tuple[str, int]
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
@@ -186,6 +259,13 @@ class Settings:
     log_months_ahead: int
     plugin_catalog_dir: str = ""
     """Colon-separated folders; see `gocdnext.plugins.catalogue.roots`."""
+    outbound: Policy = field(default_factory=Policy)
+    """Whom the server may call, and through which proxy."""
+    providers: tuple[SignInProvider, ...] = ()
+    """Empty while authentication is off."""
+    admin_emails: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] = ()
+    """Without `@`; empty = all."""
 
 
 def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = None) -> Settings:
@@ -194,6 +274,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
     http_addr = read.address("GOCDNEXT_HTTP_ADDR")
     state_dir = state_dir or _state_dir(read, environ)
     artifacts_root = read.text("GOCDNEXT_ARTIFACTS_FS_ROOT")
+    auth_enabled = read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0]))
     return Settings(
         state_dir=state_dir,
         http_addr=http_addr,
@@ -202,7 +283,10 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         pg_bindir=Path(bindir) if (bindir := read.text("GOCDNEXT_PG_BINDIR")) else None,
         pool_size=read.number("GOCDNEXT_DATABASE_POOL", 2, 100),
         log_level=read.text("GOCDNEXT_LOG_LEVEL").lower(),
-        auth_enabled=read.switch("GOCDNEXT_AUTH_ENABLED", unset=not is_loopback(http_addr[0])),
+        auth_enabled=auth_enabled,
+        providers=_providers(read) if auth_enabled else (),
+        admin_emails=read.listed("GOCDNEXT_AUTH_ADMIN_EMAILS"),
+        allowed_domains=tuple(each.removeprefix("@") for each in read.listed("GOCDNEXT_AUTH_ALLOWED_DOMAINS")),
         agent_registration_token=read.text("GOCDNEXT_AGENT_REGISTRATION_TOKEN") or None,
         secret_keys=read.keys("GOCDNEXT_SECRET_KEY"),
         public_base=read.base("GOCDNEXT_PUBLIC_BASE"),
@@ -216,6 +300,13 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
+        outbound=Policy(
+            offline=read.switch("GOCDNEXT_OFFLINE", unset=False),
+            allow=read.hosts("GOCDNEXT_OUTBOUND_ALLOW"),
+            http_proxy=read.proxy("HTTP_PROXY"),
+            https_proxy=read.proxy("HTTPS_PROXY"),
+            no_proxy=read.hosts("NO_PROXY"),
+        ),
     )
 
 
@@ -241,7 +332,7 @@ class _Reader:
         self._defaults = {variable.name: variable.default for variable in VARIABLES}
 
     def text(self, name: str) -> str:
-        return self._environ.get(name, "").strip() or self._defaults[name]
+        return self._environ.get(name, "").strip() or self._defaults.get(name, "")
 
     def number(self, name: str, low: int, high: int) -> int:
         value = self.text(name)
@@ -285,12 +376,85 @@ class _Reader:
             raise ConfigError(f"{name}={value!r}: expected a duration such as 168h, or never")
         return min(max(int(seconds), low), high)
 
+    def listed(self, name: str) -> tuple[str, ...]:
+        return tuple(found for part in self.text(name).split(",") if (found := part.strip()))
+
+    def hosts(self, name: str) -> Hosts:
+        """`NO_PROXY` is also known in small letters, and entries of it that we cannot read are somebody else's."""
+        foreign = name == "NO_PROXY"
+        text = self.text(name) or (self.text(name.lower()) if foreign else "")
+        if foreign:
+            text = ",".join(entry for entry in text.replace(",", " ").split() if _readable(entry))
+        try:
+            return Hosts.parse(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"{name}: {error} is neither a host, a domain like *.corp.example nor a network"
+            ) from None
+
+    def proxy(self, name: str) -> str:
+        """The url of a proxy, also in small letters; it may hold a password, so the message does not repeat it."""
+        value = self.text(name) or self.text(name.lower())
+        if not value:
+            return ""
+        value = value if "://" in value else f"http://{value}"
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ConfigError(f"{name}: expected the url of an HTTP proxy, for example http://proxy.example:3128")
+        return value
+
     def address(self, name: str) -> Address:
         value = self.text(name)
         host, colon, port = value.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
             raise ConfigError(f"{name}={value!r}: expected host:port, for example 127.0.0.1:8153 or :8153")
         return host.strip("[]") or "0.0.0.0", int(port)
+
+
+_PROVIDERS: Final = (("github", "GitHub"), ("google", "Google"), ("keycloak", "Keycloak"), ("oidc", ""))
+
+
+def _providers(read: _Reader) -> tuple[SignInProvider, ...]:
+    """Those for which there is a client; half a client, or no address to come back to, is a mistake."""
+    found = []
+    for name, display in _PROVIDERS:
+        prefix = f"GOCDNEXT_AUTH_{name.upper()}_"
+        client_id, secret = read.text(f"{prefix}CLIENT_ID"), read.text(f"{prefix}CLIENT_SECRET")
+        issuer = "" if name == "github" else read.text(f"{prefix}ISSUER")
+        if not client_id and not secret:
+            continue
+        if not (client_id and secret and (issuer or name == "github")):
+            needed = "_CLIENT_ID and _CLIENT_SECRET" + ("" if name == "github" else " and _ISSUER")
+            raise ConfigError(f"{prefix.removesuffix('_')}: {needed} belong together; one of them is missing")
+        found.append(
+            SignInProvider(
+                name=name,
+                kind="github" if name == "github" else "oidc",
+                display=display or read.text("GOCDNEXT_AUTH_OIDC_NAME"),
+                client_id=client_id,
+                client_secret=secret,
+                issuer=issuer,
+                github_api_base=read.base("GOCDNEXT_AUTH_GITHUB_API_BASE") if name == "github" else "",
+            )
+        )
+    if found and not read.base("GOCDNEXT_PUBLIC_BASE").startswith(("https://", "http://")):
+        raise ConfigError(
+            f"GOCDNEXT_PUBLIC_BASE: sign-in by {found[0].name} needs the address that browsers reach this server by, such "
+            "as https://ci.example.com"
+        )
+    return tuple(found)
+
+
+def _readable(entry: str) -> bool:
+    try:
+        Hosts.parse(entry)
+    except ValueError:
+        return False
+    return True
 
 
 def _state_dir(read: _Reader, environ: Mapping[str, str]) -> Path:

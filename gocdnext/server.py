@@ -28,6 +28,7 @@ from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import Services, utc_now
 from gocdnext.auth import accounts, setup
+from gocdnext.auth.providers.registry import Providers
 from gocdnext.auth.room import Room
 from gocdnext.blobs.room import open_blobs
 from gocdnext.config import Settings, format_address
@@ -44,13 +45,14 @@ from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
+from gocdnext.outbound.client import Outbound
 from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
-from gocdnext.sweepers import blobs, clocks, deliveries, gates, partitions, polls, reaper, resealing
+from gocdnext.sweepers import blobs, clocks, deliveries, gates, partitions, polls, reaper, resealing, signins
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -117,10 +119,13 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
     scheduler = Scheduler()
     async with trio.open_nursery() as database:
         connect = await _start_database(settings, state, database)
-        async with open_pool(connect, size=settings.pool_size) as db:
+        async with (
+            open_pool(connect, size=settings.pool_size) as db,
+            Outbound(settings.outbound, utc_now) as outbound,
+        ):
             await _bring_up_schema(db, settings)
-            rooms = _wire(settings, state, db, await _identity(settings, state, db), scheduler)
-            channels = _channels(scheduler, rooms.registry)
+            rooms = _wire(settings, state, db, await _identity(settings, state, db), scheduler, outbound)
+            channels = _channels(scheduler, rooms.registry, rooms.providers)
             await database.start(listener.run, connect, channels, scheduler.wake_all)
             async with trio.open_nursery() as services:
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
@@ -134,6 +139,8 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(clocks.run, db, rooms.runs, utc_now)
                 services.start_soon(polls.run, db, rooms.runs, utc_now)
                 services.start_soon(deliveries.run, db, utc_now)
+                services.start_soon(rooms.providers.run)
+                services.start_soon(signins.run, db, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -153,11 +160,14 @@ class _Rooms:
     registry: Registry
     agents: AgentServer
     api: Services
+    providers: Providers
     shutdown: trio.Event
     registration_token: str
 
 
-def _wire(settings: Settings, state: StateDir, db: Database, identity: Room, scheduler: Scheduler) -> _Rooms:
+def _wire(
+    settings: Settings, state: StateDir, db: Database, identity: Room, scheduler: Scheduler, outbound: Outbound
+) -> _Rooms:
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
     room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
@@ -170,6 +180,7 @@ def _wire(settings: Settings, state: StateDir, db: Database, identity: Room, sch
     hub = LogHub()
     keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
     secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
+    identity.providers = Providers(db, keyring, outbound, settings, utc_now)
     observer = _Observer(scheduler, metrics, hub)
     runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
@@ -197,9 +208,10 @@ def _wire(settings: Settings, state: StateDir, db: Database, identity: Room, sch
         webhooks=Webhooks(db, runs, keyring, clock=utc_now),
         keyring=keyring,
         shutdown=shutdown,
+        outbound=outbound,
         catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
     )
-    return _Rooms(runs, registry, agents, api, shutdown, registration_token)
+    return _Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token)
 
 
 async def _identity(settings: Settings, state: StateDir, db: Database) -> Room:
@@ -287,7 +299,7 @@ class _Observer:
         self._hub.poke()
 
 
-def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[str], None]]:
+def _channels(scheduler: Scheduler, registry: Registry, providers: Providers) -> dict[str, Callable[[str], None]]:
     """What other servers on the same database say, and who listens. What cannot be read is nobody's word: it is left."""
 
     def run_queued(payload: str) -> None:
@@ -314,6 +326,7 @@ def _channels(scheduler: Scheduler, registry: Registry) -> dict[str, Callable[[s
         "stop_job": stop_job,
         "services_over": services_over,
         "agent_changed": agent_changed,
+        "auth_providers_changed": lambda _: providers.changed(),
     }
 
 

@@ -82,16 +82,17 @@ def set_cookie(response: Response, value: str, ends: object) -> None:
         path="/",
         httponly=True,
         samesite="Lax",
-        secure=_secure(),
+        secure=is_secure(),
     )
 
 
 def clear_cookie(response: Response) -> None:
     """Makes the browser forget the session cookie."""
     response.set_cookie(
-        tokens.COOKIE, "", expires=0, max_age=0, path="/", httponly=True, samesite="Lax", secure=_secure()
+        tokens.COOKIE, "", expires=0, max_age=0, path="/", httponly=True, samesite="Lax", secure=is_secure()
     )
 
 
-def _secure() -> bool:
+def is_secure() -> bool:
+    """Whether browsers reach this server by https, so that cookies can be kept to that."""
     return services().settings.public_base.startswith("https://")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gocdnext.logs.hub import LogHub
     from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
+    from gocdnext.outbound.client import Outbound
     from gocdnext.runs.service import RunService
     from gocdnext.secrets.sealing import Keyring
     from gocdnext.secrets.store import Secrets
@@ -46,6 +47,7 @@ class Services:
     webhooks: Webhooks
     keyring: Keyring
     shutdown: trio.Event
+    outbound: Outbound
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""
     figures: Figures = field(default_factory=Figures)

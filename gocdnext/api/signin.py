@@ -1,14 +1,16 @@
 """`/auth`: how people get in and out with a password, and how the first admin is made (contract-admin 2).
 
-Other ways in register routes of their own and end in `signed_in`.
+Other ways in register routes of their own and end in `with_session`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response, request
@@ -38,9 +40,13 @@ async def providers() -> Response:
     """How one can sign in (2.2)."""
     here = services()
     local = await accounts.has_local(here.identity)
+    others = await here.identity.providers.buttons() if here.identity.providers is not None else []
     waiting = here.settings.auth_enabled and not local and await _setup_waits()
     message = wire.Providers(
-        enabled=here.settings.auth_enabled and local, providers=[], local_enabled=local, setup_required=waiting
+        enabled=here.settings.auth_enabled and (local or bool(others)),
+        providers=[wire.Provider(name=name, display=display) for name, display in others],
+        local_enabled=local,
+        setup_required=waiting,
     )
     return answer(message)
 
@@ -127,10 +133,15 @@ async def setup() -> Response:
 
 async def signed_in(user_id: UUID, status: int = 200) -> Response:
     """A new session for an account, as the answer that gives its cookie to the browser."""
+    return await with_session(user_id, lambda account: answer(wire.UserAnswer(user=people.user(account)), status))
+
+
+async def with_session(user_id: UUID, answered: Callable[[asyncpg.Record], Response]) -> Response:
+    """A new session for an account; its cookie goes with what is `answered` for the account."""
     agent, before = request.headers.get("User-Agent", ""), request.cookies.get(tokens.COOKIE)
     cookie, ends, account = await sessions.open_session(services().identity, user_id, agent, before)
     note(target=str(user_id), email=account["email"])
-    response = answer(wire.UserAnswer(user=people.user(account)), status)
+    response = answered(account)
     response.headers["Cache-Control"] = "no-store"
     authorise.set_cookie(response, cookie, ends)
     return response

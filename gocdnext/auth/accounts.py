@@ -65,7 +65,7 @@ async def set_role(room: Room, user_id: UUID, role: str, by: UUID | None) -> tup
         raise ForbiddenError("cannot demote yourself")
 
     async def work(conn: Connection) -> tuple[str, asyncpg.Record]:
-        before = await _locked(conn, user_id, keeps_admin=role == "admin")
+        before = await _locked(room, conn, user_id, keeps_admin=role == "admin")
         row = await conn.fetchrow(sql.set_role, user_id, role, room.clock())
         assert row is not None
         if before["role"] != role:
@@ -82,7 +82,7 @@ async def set_disabled(room: Room, user_id: UUID, disabled: bool, by: UUID | Non
     now = room.clock()
 
     async def work(conn: Connection) -> None:
-        before = await _locked(conn, user_id, keeps_admin=not disabled)
+        before = await _locked(room, conn, user_id, keeps_admin=not disabled)
         since: datetime | None = (before["disabled_at"] or now) if disabled else None
         await conn.execute(sql.set_disabled, user_id, since, now)
         if disabled:
@@ -101,7 +101,7 @@ async def delete(room: Room, user_id: UUID, by: UUID | None) -> bool:
 
     async def work(conn: Connection) -> bool:
         try:
-            await _locked(conn, user_id, keeps_admin=False)
+            await _locked(room, conn, user_id, keeps_admin=False)
         except NotFoundError:
             return False
         await conn.execute(sql.delete_user, user_id)
@@ -159,12 +159,12 @@ async def save_preferences(room: Room, user_id: UUID, document: dict[str, Any]) 
     return now
 
 
-async def _locked(conn: Connection, user_id: UUID, *, keeps_admin: bool) -> asyncpg.Record:
+async def _locked(room: Room, conn: Connection, user_id: UUID, *, keeps_admin: bool) -> asyncpg.Record:
     """The account, locked. Raises NotFoundError; ConflictError when it is the last admin and would be no more.
 
     The admins are locked first and in order: two changes at once cannot each take the other for the one who stays.
     """
-    admins = [row["id"] for row in await conn.fetch(sql.lock_admins)]
+    admins = [row["id"] for row in await conn.fetch(sql.lock_admins, room.ways_in)]
     row = await conn.fetchrow(sql.lock_user, user_id)
     if row is None:
         raise NotFoundError("user not found")

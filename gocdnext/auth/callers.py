@@ -113,6 +113,9 @@ class Callers:
         row = await conn.fetchrow(sql.by_session, key)
         subject = None if row is None else _subject(row, row["user_id"])
         if row is None or subject is None:
+            if row is not None and row["disabled_at"] is not None:
+                # Somebody has shut the account out beside us (contract-admin 1.3).
+                await conn.execute(sql.end_session, key)
             return None, None
         await self._touch(conn, sql.session_seen, key, row)
         return subject, row["expires_at"]

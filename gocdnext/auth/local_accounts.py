@@ -39,7 +39,7 @@ async def create_or_replace(db: Database, email: str, name: str, role: str, pass
     hashed, now = passwords.hash_now(password), datetime.now(UTC)
 
     async def work(conn: Connection) -> None:
-        admins = [row["id"] for row in await conn.fetch(sql.lock_admins)]
+        admins = [row["id"] for row in await conn.fetch(sql.lock_admins, None)]
         found = await conn.fetchval(sql.upsert_local, uuid4(), email, name, role, hashed, now)
         if admins == [found] and role != "admin":
             raise ConflictError(accounts.LAST_ADMIN)

@@ -97,6 +97,9 @@ MINIMUM = MappingProxyType(
         # Who signs in, and what they have. `me` and `account` ask for somebody, whoever it is.
         "GET /auth/providers": Role.PUBLIC,
         "GET /auth/login/local": Role.PUBLIC,
+        "GET /auth/login/<provider>": Role.PUBLIC,
+        # The state of the sign-in, and the cookie of the browser that began it, are the credential.
+        "GET /auth/callback/<provider>": Role.PUBLIC,
         "POST /auth/login/local": Role.PUBLIC,
         "POST /auth/logout": Role.PUBLIC,
         "POST /auth/setup": Role.PUBLIC,
@@ -121,6 +124,10 @@ MINIMUM = MappingProxyType(
         "GET /api/v1/admin/service-accounts/<account_id>/tokens": Role.ADMIN,
         "POST /api/v1/admin/service-accounts/<account_id>/tokens": Role.ADMIN,
         "DELETE /api/v1/admin/service-accounts/<account_id>/tokens/<token_id>": Role.ADMIN,
+        "GET /api/v1/admin/auth/providers": Role.ADMIN,
+        "POST /api/v1/admin/auth/providers": Role.ADMIN,
+        "DELETE /api/v1/admin/auth/providers/<provider_id>": Role.ADMIN,
+        "POST /api/v1/admin/auth/providers/reload": Role.ADMIN,
         "GET /api/v1/admin/groups": Role.ADMIN,
         "POST /api/v1/admin/groups": Role.ADMIN,
         "PUT /api/v1/admin/groups/<group_id>": Role.ADMIN,

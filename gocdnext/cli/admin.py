@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gocdnext.cli.auth_providers import auth_providers
 from gocdnext.cli.common import Cannot, Failure
 from gocdnext.cli.private import read_secret, secret_options
 from gocdnext.cli.terminal import safe
@@ -38,6 +39,9 @@ def database_options(command: Callable[..., object]) -> Callable[..., object]:
 @click.group()
 def admin() -> None:
     """Accounts from beside the server, without signing in. Works while it runs and while it does not."""
+
+
+admin.add_command(auth_providers)
 
 
 @admin.command("create-user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gocdnext.auth.providers import stored
 from gocdnext.db.pool import Database
 from gocdnext.secrets import hooks
 from gocdnext.secrets.sealing import Keyring
@@ -17,6 +18,6 @@ async def run(secrets: Secrets, keyring: Keyring, db: Database) -> None:
     """Seals anew until cancelled."""
 
     async def sweep() -> int:
-        return await secrets.reseal() + await hooks.reseal(db, keyring)
+        return await secrets.reseal() + await hooks.reseal(db, keyring) + await stored.reseal(db, keyring)
 
     await every(EVERY, "resealing", sweep, first=FIRST)

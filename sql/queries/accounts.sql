@@ -65,8 +65,12 @@ UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1;
 UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2;
 
 -- name: lock_admins
--- Every admin who can sign in, locked in order of ids: whoever changes one of them waits for the other who does.
-SELECT id FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE;
+-- Every admin who can sign in with a password or by one of the providers $1 (null: by any), locked in order of ids: whoever
+-- changes one of them waits for the other who does.
+SELECT id FROM users
+WHERE role = 'admin' AND disabled_at IS NULL AND (provider = 'local' OR $1::text [] IS NULL OR provider = any($1))
+ORDER BY id
+FOR UPDATE;
 
 -- name: lock_user
 -- One account, locked.

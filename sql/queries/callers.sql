@@ -43,3 +43,7 @@ UPDATE api_tokens SET last_used_at = $2 WHERE id = $1;
 -- name: session_seen
 -- Notes the use of a session ($1) at $2.
 UPDATE user_sessions SET last_seen_at = $2 WHERE id = $1;
+
+-- name: end_session
+-- Ends the session ($1) of an account that is shut out.
+DELETE FROM user_sessions WHERE id = $1;

@@ -240,6 +240,19 @@ async def test_role_changes_and_disabling_end_sessions_and_tokens_at_once(guarde
     assert await guarded.db.fetchval("SELECT count(*) FROM user_sessions") == 0
 
 
+async def test_an_account_that_is_shut_out_by_hand_loses_its_session(guarded: World) -> None:
+    """Other programs only have the row (contract-admin 1.3): the cookie is taken back and the session is over for good."""
+    await local(guarded)
+    cookie = cookie_of(await sign_in(guarded))
+    await guarded.db.execute("UPDATE users SET disabled_at = now()")
+    answer = await guarded.http.get("/api/v1/me", headers=cookie)
+    assert error(answer, 401) == "not authenticated"
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    await guarded.db.execute("UPDATE users SET disabled_at = NULL")
+    guarded.identity.callers.forget()
+    assert (await guarded.http.get("/api/v1/me", headers=cookie)).status_code == 401
+
+
 async def test_an_old_hash_is_verified_and_replaced(guarded: World) -> None:
     """As the reference's command line writes it (contract-admin 17.2); `user` counts as maintainer."""
     made = oldhash._library()

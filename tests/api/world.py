@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,13 +21,15 @@ from quart_trio import QuartTrio
 from gocdnext import config
 from gocdnext.api import listen
 from gocdnext.api.app import create_app
-from gocdnext.api.services import Services
+from gocdnext.api.services import Services, utc_now
+from gocdnext.auth.providers.registry import Providers
 from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
+from gocdnext.outbound.client import Outbound
 from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
@@ -36,6 +39,7 @@ from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
 from tests.secrets_room import KEYRING, secrets_of
 
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 TOKEN = "operator-token-for-tests"
 PIPELINE = """\
 # a comment that stays
@@ -144,26 +148,41 @@ class World:
 
 @contextlib.asynccontextmanager
 async def served(
-    database_url: str, tmp_path: Path, *, auth: bool = False, catalogue: Catalogue = NO_PLUGINS, **connect: Any
+    database_url: str,
+    tmp_path: Path,
+    *,
+    auth: bool = False,
+    catalogue: Catalogue = NO_PLUGINS,
+    variables: Mapping[str, str] = NO_VARIABLES,
+    **connect: Any,
 ) -> AsyncIterator[World]:
-    """A served application on a database."""
-    async with trio_asyncio.open_loop(), open_pool({"dsn": database_url, **connect}, size=5) as db:
+    """A served application on a database; `variables` are more of its environment."""
+    environ = {"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(tmp_path), **variables}
+    settings = config.load(environ)
+    async with (
+        trio_asyncio.open_loop(),
+        open_pool({"dsn": database_url, **connect}, size=5) as db,
+        Outbound(settings.outbound, utc_now) as outbound,
+    ):
         world = World(db, LogHub())
         world.metrics.watch(world.fleet.slots)
         world.identity = Room(db, world.clock, uuid4, operator_token=TOKEN if auth else None)
-        settings = config.load({"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(tmp_path)})
+        settings = replace(settings, auth_enabled=auth)
+        world.identity.providers = Providers(db, KEYRING, outbound, settings, world.clock)
+        await world.identity.providers.reload()
         services = Services(
             db=db,
             runs=world.runs,
             secrets=world.secrets,
             hub=world.hub,
-            settings=replace(settings, auth_enabled=auth),
+            settings=settings,
             metrics=world.metrics,
             blobs=blobs_in(tmp_path, db),
             identity=world.identity,
             webhooks=Webhooks(db, world.runs, KEYRING, clock=world.clock),
             keyring=KEYRING,
             shutdown=world.shutdown,
+            outbound=outbound,
             catalogue=catalogue,
             clock=world.clock,
         )

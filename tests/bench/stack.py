@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -52,20 +54,24 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(state: Path, *arguments: str, shiv_root: Path | None = None) -> Iterator[Server]:
-    """The zipapp's `serve` on free ports, stopped with SIGTERM at the end."""
+def serving(
+    state: Path, *arguments: str, shiv_root: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
+    """The zipapp's `serve` on free ports, or the checkout's where there is no zipapp; stopped with SIGTERM at the end."""
     http_port, grpc_port = free_port(), free_port()
     environment = os.environ | {
         "GOCDNEXT_HTTP_ADDR": f"127.0.0.1:{http_port}",
         "GOCDNEXT_GRPC_ADDR": f"127.0.0.1:{grpc_port}",
         "GOCDNEXT_AGENT_REGISTRATION_TOKEN": "bench-registration-token",
+        **variables,
     }
+    program = [PROGRAM] if PROGRAM.exists() else [sys.executable, "-m", "gocdnext.cli"]
     if shiv_root is not None:
         environment["SHIV_ROOT"] = str(shiv_root)
     log = (state.parent / f"{state.name}.log").open("ab")
     started = time.perf_counter()
     process = subprocess.Popen(
-        [PROGRAM, "serve", "--state", state, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
+        [*program, "serve", "--state", state, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
     )
     url = f"http://127.0.0.1:{http_port}"
     try:

@@ -30,7 +30,7 @@ LEVELS = (
         "plugins",
         "reports",
     },
-    {"pipeline", "db", "config", "proto", "journal", "systemd"},
+    {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd"},
     {"durations", "errors", ""},
 )
 HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -63,6 +63,11 @@ def test_authentication_is_on_beyond_loopback_unless_said_otherwise(addr: str, s
         ("GOCDNEXT_CACHE_TTL_DAYS", "7d", "expected a whole number"),
         ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "7d", "expected a duration"),
         ("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", "-1h", "expected a duration"),
+        ("GOCDNEXT_OFFLINE", "yes", "expected true or false"),
+        ("GOCDNEXT_OUTBOUND_ALLOW", "git.example,http://x", "http://x is neither a host"),
+        ("GOCDNEXT_OUTBOUND_ALLOW", "10.0.0.0/64", "10.0.0.0/64 is neither a host"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1080", "expected the url of an HTTP proxy"),
+        ("HTTP_PROXY", "http://", "expected the url of an HTTP proxy"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(name: str, value: str, words: str) -> None:
@@ -74,6 +79,26 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str, value: str, words: s
 def test_a_bad_key_is_not_repeated_in_the_message() -> None:
     with pytest.raises(config.ConfigError) as refused:
         load(GOCDNEXT_ARTIFACTS_SIGN_KEY="s3cret")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_whom_the_server_may_call_and_through_which_proxy() -> None:
+    policy = load(
+        GOCDNEXT_OFFLINE="true",
+        GOCDNEXT_OUTBOUND_ALLOW="git.example",
+        https_proxy="proxy:3128",
+        NO_PROXY="x.example, ??:",
+    ).outbound
+    assert policy.offline
+    assert policy.allow.has_name("git.example")
+    assert policy.proxy_for("https", "far.example") == "http://proxy:3128"
+    assert policy.proxy_for("http", "far.example") == policy.proxy_for("https", "x.example") == ""
+    assert not load().outbound.offline
+
+
+def test_a_bad_proxy_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        load(HTTPS_PROXY="ftp://user:s3cret@proxy")
     assert "s3cret" not in str(refused.value)
 
 
@@ -142,3 +167,50 @@ def test_generated_pages_are_up_to_date(page: str) -> None:
 )
 def test_how_long_gates_wait(said: str, seconds: int | None) -> None:
     assert load(GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT=said).approval_timeout == seconds
+
+
+SIGN_IN = {
+    "GOCDNEXT_AUTH_ENABLED": "true",
+    "GOCDNEXT_PUBLIC_BASE": "https://ci.acme.example/",
+    "GOCDNEXT_AUTH_OIDC_CLIENT_ID": "gocd",
+    "GOCDNEXT_AUTH_OIDC_CLIENT_SECRET": "hidden-value",
+    "GOCDNEXT_AUTH_OIDC_ISSUER": "https://sso.acme.example/",
+}
+
+
+def test_providers_of_the_environment() -> None:
+    more = {
+        "GOCDNEXT_AUTH_GOOGLE_CLIENT_ID": "g",
+        "GOCDNEXT_AUTH_GOOGLE_CLIENT_SECRET": "s",
+        "GOCDNEXT_AUTH_GITHUB_CLIENT_ID": "h",
+        "GOCDNEXT_AUTH_GITHUB_CLIENT_SECRET": "s",
+        "GOCDNEXT_AUTH_GITHUB_API_BASE": "https://git.acme.example/api/v3/",
+        "GOCDNEXT_AUTH_KEYCLOAK_ISSUER": "https://unused.example",
+        "GOCDNEXT_AUTH_ADMIN_EMAILS": " ann@acme.example ,, Joe@acme.example",
+        "GOCDNEXT_AUTH_ALLOWED_DOMAINS": "@acme.example, other.example",
+    }
+    settings = load(**SIGN_IN, **more)
+    assert [(each.name, each.kind, each.display, each.issuer, each.github_api_base) for each in settings.providers] == [
+        ("github", "github", "GitHub", "", "https://git.acme.example/api/v3"),
+        ("google", "oidc", "Google", "https://accounts.google.com", ""),
+        # To the letter: an issuer may end with a slash.
+        ("oidc", "oidc", "Single Sign-On", "https://sso.acme.example/", ""),
+    ]
+    assert settings.admin_emails == ("ann@acme.example", "Joe@acme.example")
+    assert settings.allowed_domains == ("acme.example", "other.example")
+    assert "hidden-value" not in repr(settings)
+    assert load(**SIGN_IN | {"GOCDNEXT_AUTH_ENABLED": "false"}).providers == ()
+
+
+@pytest.mark.parametrize("missing", ["CLIENT_ID", "CLIENT_SECRET", "ISSUER"])
+def test_half_a_provider_is_a_mistake(missing: str) -> None:
+    environ = {name: value for name, value in SIGN_IN.items() if not name.endswith(missing)}
+    with pytest.raises(config.ConfigError, match="belong together") as caught:
+        load(**environ)
+    assert "hidden-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["", "ci.acme.example"])
+def test_a_provider_needs_an_address_to_come_back_to(base: str) -> None:
+    with pytest.raises(config.ConfigError, match="GOCDNEXT_PUBLIC_BASE"):
+        load(**SIGN_IN | {"GOCDNEXT_PUBLIC_BASE": base})

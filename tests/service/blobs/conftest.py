@@ -29,6 +29,7 @@ from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
+from gocdnext.outbound.client import Outbound
 from gocdnext.pipeline import model
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs.creation import CreatedRun, NewRun
@@ -246,6 +247,7 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         webhooks=Webhooks(db, plant.runs, KEYRING, clock=plant.clock),
         keyring=KEYRING,
         shutdown=plant.shutdown,
+        outbound=Outbound(settings.outbound, plant.clock),
         clock=plant.clock,
     )
     async with trio.open_nursery() as nursery:
