@@ -97,6 +97,13 @@ VARIABLES: Final = (
         "The address people and providers reach this server by; used in links.",
     ),
     Variable(
+        "GOCDNEXT_TRUSTED_PROXIES",
+        "addresses",
+        "",
+        "Addresses or networks, with commas between them, of proxies whose `X-Forwarded-For` is believed. This machine always "
+        "is one.",
+    ),
+    Variable(
         "GOCDNEXT_ARTIFACTS_FS_ROOT",
         "path",
         "",
@@ -143,6 +150,13 @@ VARIABLES: Final = (
         "",
         "Folders of further plugin manifests, `<folder>/<name>/plugin.yaml`, with colons between them; a later one replaces "
         "a plugin of the same name. Read at start, and by `gocdnext validate`.",
+    ),
+    Variable(
+        "GOCDNEXT_RUNNER_PROFILES_FILE",
+        "path",
+        "",
+        "YAML with a list `profiles` of runner profiles, which are made or replaced at start; their secrets stay, none is "
+        "removed.",
     ),
     Variable(
         "GOCDNEXT_LOG_MONTHS_AHEAD",
@@ -223,6 +237,7 @@ class SignInProvider:
 
 
 Address = tuple[str, int]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -257,6 +272,8 @@ class Settings:
     approval_timeout: int | None
     """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
+    trusted_proxies: tuple[Network, ...] = ()
+    runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""
     """Colon-separated folders; see `gocdnext.plugins.catalogue.roots`."""
     outbound: Policy = field(default_factory=Policy)
@@ -299,6 +316,8 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         agent_lease=read.window("GOCDNEXT_AGENT_LEASE", 1, 600) or 0,
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
+        runner_profiles_file=Path(file) if (file := read.text("GOCDNEXT_RUNNER_PROFILES_FILE")) else None,
+        trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
         outbound=Policy(
             offline=read.switch("GOCDNEXT_OFFLINE", unset=False),
@@ -366,6 +385,14 @@ class _Reader:
         if not all(_KEY.fullmatch(part) for part in parts):
             raise ConfigError(f"{name}: each key is 64 hex digits (32 bytes), with commas between several")
         return tuple(map(bytes.fromhex, parts))
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        """Addresses and networks with commas between them."""
+        parts = [part.strip() for part in self.text(name).split(",") if part.strip()]
+        try:
+            return tuple(ipaddress.ip_network(part) for part in parts)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}; expected for example 10.0.0.7 or 10.0.0.0/24") from None
 
     def window(self, name: str, low: int, high: int) -> int | None:
         value = self.text(name).lower()

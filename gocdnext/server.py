@@ -11,6 +11,7 @@ Each part says when it is ready; a part that fails takes the process down with i
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from gocdnext.fleet.tickets import addressed
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
+from gocdnext.materials import access
+from gocdnext.materials.access import Access
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
@@ -50,6 +53,8 @@ from gocdnext.plugins import catalogue
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
+from gocdnext.secrets import profile_file, profiles
+from gocdnext.secrets.profiles import DefaultProfile
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
 from gocdnext.sweepers import blobs, clocks, deliveries, gates, partitions, polls, reaper, resealing, signins
@@ -63,6 +68,8 @@ STOPPED, FAILED = 0, 1
 def main(state_dir: Path | None, *, with_local_agent: bool) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code. Problems of the start are one sentence in the log."""
     journal.configure("info")
+    # Keys and tokens are in memory here: nothing of it is to be left on a disk. Children inherit it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     code = STOPPED
     try:
         settings = config.load(state_dir=state_dir)
@@ -124,10 +131,17 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
             Outbound(settings.outbound, utc_now) as outbound,
         ):
             await _bring_up_schema(db, settings)
+            if settings.runner_profiles_file is not None:
+                await profile_file.load(db, settings.runner_profiles_file, utc_now(), uuid4)
             rooms = _wire(settings, state, db, await _identity(settings, state, db), scheduler, outbound)
-            channels = _channels(scheduler, rooms.registry, rooms.providers)
+            channels = _channels(scheduler, rooms.registry, rooms.providers) | {
+                access.CHANNEL: rooms.api.access.kept.poke,
+                profiles.CHANNEL: rooms.api.default_profile.kept.poke,
+            }
             await database.start(listener.run, connect, channels, scheduler.wake_all)
             async with trio.open_nursery() as services:
+                await services.start(rooms.api.access.kept.run)
+                await services.start(rooms.api.default_profile.kept.run)
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 services.start_soon(reaper.run, rooms.runs)
@@ -137,7 +151,7 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
                 services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db)
                 services.start_soon(clocks.run, db, rooms.runs, utc_now)
-                services.start_soon(polls.run, db, rooms.runs, utc_now)
+                services.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.access.url)
                 services.start_soon(deliveries.run, db, utc_now)
                 services.start_soon(rooms.providers.run)
                 services.start_soon(signins.run, db, utc_now)
@@ -171,14 +185,15 @@ def _wire(
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
     room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
+    keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
+    signing_in = Access(db, keyring)
     registry = Registry(
         scheduler.wake_all,
         scheduler.slot_free,
-        lambda assignment: addressed(assignment, room.links, utc_now()),
+        lambda assignment: signing_in.dressed(addressed(assignment, room.links, utc_now())),
     )
     metrics = Metrics(registry.slots)
     hub = LogHub()
-    keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
     secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
     identity.providers = Providers(db, keyring, outbound, settings, utc_now)
     observer = _Observer(scheduler, metrics, hub)
@@ -207,6 +222,9 @@ def _wire(
         identity=identity,
         webhooks=Webhooks(db, runs, keyring, clock=utc_now),
         keyring=keyring,
+        access=signing_in,
+        last_pass=lambda: scheduler.last_pass,
+        default_profile=DefaultProfile(db, secrets.tell_default),
         shutdown=shutdown,
         outbound=outbound,
         catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),

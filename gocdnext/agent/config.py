@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from gocdnext.agent.quantities import QuantityError, size
 from gocdnext.agent.workspace import Workspace
 from gocdnext.durations import go_duration
+from gocdnext.pipeline.quantities import QuantityError, size
 
 GIB = 1024**3
 MAX_TAGS = 100

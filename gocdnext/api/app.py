@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 
 from gocdnext.api import (
     account,
+    admin_health,
     agents,
     artifacts,
     audit,
@@ -30,10 +31,13 @@ from gocdnext.api import (
     job_runs,
     pipelines,
     plugins,
+    project_settings,
     projects,
     reports,
     request_ids,
+    runner_profiles,
     runs,
+    scm_credentials,
     secrets,
     service_accounts,
     signin,
@@ -53,6 +57,7 @@ from gocdnext.errors import InvalidError
 BLUEPRINTS = (
     health.blueprint,
     projects.blueprint,
+    project_settings.blueprint,
     runs.blueprint,
     job_runs.blueprint,
     pipelines.blueprint,
@@ -74,6 +79,9 @@ BLUEPRINTS = (
     audit.blueprint,
     webhooks.blueprint,
     deliveries.blueprint,
+    admin_health.blueprint,
+    scm_credentials.blueprint,
+    runner_profiles.blueprint,
     description.blueprint,
     docs.blueprint,
 )

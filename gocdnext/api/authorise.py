@@ -23,7 +23,12 @@ async def authorise() -> None:
     minimum = roles.minimum(request.method, rule.rule) if rule is not None else roles.Role.ADMIN
     g.subject = None
     g.stale_cookie = False
-    if minimum is roles.Role.PUBLIC or not here.settings.auth_enabled:
+    if minimum is roles.Role.PUBLIC:
+        return
+    if not here.settings.auth_enabled:
+        # Whoever reaches the port may do everything; a page of another site that a browser on this machine shows may not.
+        if request.method not in origin.SAFE_METHODS:
+            require_own_origin()
         return
     subject = await _bearer() or await _session()
     if subject is None:

@@ -57,7 +57,9 @@ async def trigger_pipeline(pipeline_id: str) -> Response:
     here = services()
     pipeline = params.uuid(pipeline_id, "invalid pipeline id")
     body = await params.optional_body(wire.TriggerBody)
-    made = await trigger(here.db, here.runs, pipeline, body.triggered_by or "", clock=here.clock)
+    made = await trigger(
+        here.db, here.runs, pipeline, body.triggered_by or "", clock=here.clock, sign_in=here.access.url
+    )
     note(run_id=str(made.run_id), counter=made.counter)
     message = wire.Triggered(
         id=str(made.run_id),

@@ -73,8 +73,16 @@ async def apply() -> Response:
     wanted = await _apply_request()
     note(target=wanted.slug)
     result = await applying.apply(
-        here.db, wanted, now=here.clock(), new_id=here.new_id, catalogue=here.catalogue, keyring=here.keyring
+        here.db,
+        wanted,
+        now=here.clock(),
+        new_id=here.new_id,
+        catalogue=here.catalogue,
+        keyring=here.keyring,
+        sign_in=here.access.url,
     )
+    if wanted.scm_source is not None:
+        await here.access.changed()
     stored = result.stored
     note(project_created=stored.created, pipelines=len(stored.pipelines), pipelines_removed=len(stored.removed))
     return answer(render.applied(wanted.slug, result))
@@ -120,7 +128,7 @@ async def run_all_pipelines(slug: str) -> Response:
     """Starts a run of each pipeline (2.7)."""
     here = services()
     by = "" if g.subject is None else g.subject.email
-    fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock)
+    fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock, sign_in=here.access.url)
     note(slug=slug, fired=sum(one.run_id is not None for one in fired), total=len(fired))
     results = [
         wire.Fired(

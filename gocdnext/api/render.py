@@ -216,7 +216,7 @@ def _project(row: Row, previews: list[wire.PipelinePreview], figures: Row) -> wi
         top_pipelines=previews,
         metrics=_metrics(figures, []),
         latest_run_meta=_meta(row),
-        labels=[],
+        labels=[wire.Label(key=label["key"], value=label["value"]) for label in row["labels"] or ()],
     )
 
 

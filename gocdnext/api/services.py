@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
     from gocdnext.logs.hub import LogHub
+    from gocdnext.materials.access import Access
     from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.outbound.client import Outbound
     from gocdnext.runs.service import RunService
+    from gocdnext.secrets.profiles import DefaultProfile
     from gocdnext.secrets.sealing import Keyring
     from gocdnext.secrets.store import Secrets
 
@@ -46,10 +48,14 @@ class Services:
     identity: Room
     webhooks: Webhooks
     keyring: Keyring
+    access: Access
+    default_profile: DefaultProfile
     shutdown: trio.Event
     outbound: Outbound
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""
+    last_pass: Callable[[], float | None] = lambda: None
+    """`trio.current_time()` at the end of the scheduler's newest pass; None before the first."""
     figures: Figures = field(default_factory=Figures)
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4

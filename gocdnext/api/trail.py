@@ -90,7 +90,7 @@ class _Writer:
             actor_id=None if subject is None else subject.id,
             actor_email="" if subject is None else subject.email,
             actor_name="" if subject is None else subject.name,
-            address=client_address(request),
+            address=client_address(request, here.settings.trusted_proxies),
             request_id=g.get("request_id", ""),
             metadata=g.get("audit_details", {}),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from gocdnext.auth import words
 from gocdnext.auth.agent_tokens import new_token, token_hash
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
@@ -29,8 +30,8 @@ class NewToken:
 
 async def create(db: Database, agent_id: UUID, name: str, now: datetime) -> NewToken:
     """A new agent with a token of its own. Raises InvalidError, ConflictError (the name is taken)."""
-    if not name.strip() or len(name) > MAX_NAME or "\0" in name:
-        raise InvalidError(f"name must have 1 to {MAX_NAME} characters")
+    if not name.strip() or len(name) > MAX_NAME or not words.is_one_line(name):
+        raise InvalidError(f"name must have 1 to {MAX_NAME} characters, on one line")
     token = new_token()
     if await db.fetchval(_SQL.create_agent, agent_id, name, token_hash(token), now) is None:
         raise ConflictError("an agent of this name exists: give it a new token instead")

@@ -32,6 +32,17 @@ def is_ours(*, fetch_site: str | None, origin: str | None, host: str, public_bas
     return (scheme, place) == _origin(public_base) or place == host.lower()
 
 
+def is_related(*, origin: str, host: str, public_base: str) -> bool:
+    """Whether scripts of an origin may read answers that rest on a cookie: those of this host on any port, and of hosts
+    above and below it, which have the same owner. Hosts beside it may be other people's: which part of a name is for sale
+    cannot be told from the name."""
+    scheme, place = _origin(origin)
+    if scheme not in ("http", "https") or not place:
+        return False
+    asking = _name(place)
+    return any(_kin(asking, _name(ours)) for ours in (host, _origin(public_base)[1]) if ours)
+
+
 def local_target(said: str) -> str:
     """Where to go after a sign-in: a path of this server (contract-admin 2.3), `/` for anything else.
 
@@ -46,6 +57,20 @@ def local_target(said: str) -> str:
     except ValueError:
         return "/"
     return "/" if parts.scheme or parts.netloc else said
+
+
+def _name(place: str) -> str:
+    """A host without its port; all names of this machine are one."""
+    name = place.lower().rpartition("]")[0] + "]" if place.startswith("[") else place.lower().partition(":")[0]
+    return "localhost" if name in ("127.0.0.1", "[::1]") else name.removesuffix(".")
+
+
+def _kin(one: str, other: str) -> bool:
+    if not one or not other:
+        return False
+    short, long = sorted((one, other), key=len)
+    # A name of one word is above everything of its country; an address is above nothing.
+    return one == other or ("." in short and not short.replace(".", "").isdigit() and long.endswith(f".{short}"))
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -15,6 +15,11 @@ _SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 
 
+def is_one_line(text: str) -> bool:
+    """Whether a text has no line breaks and no control characters."""
+    return _CONTROL.search(text) is None
+
+
 def email(text: str) -> str:
     """An e-mail as it is kept: trimmed, lower-case. It may be any word without spaces: nobody sends mail to it."""
     found = text.strip().lower()

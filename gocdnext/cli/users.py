@@ -73,7 +73,7 @@ def create(target: Target, email: str, name: str, role: str, from_file: str | No
 def role(target: Target, who: str, role: str) -> None:
     """Give an account another role. Its sessions end."""
     with target.client() as client:
-        answer = client.call("PUT", f"{USERS}/{_user(client, who)['id']}/role", {"role": role})
+        answer = client.call("PUT", f"{USERS}/{user_of(client, who)['id']}/role", {"role": role})
     _done(target, answer, f"is {answer['role']} now", answer)
 
 
@@ -84,7 +84,7 @@ def role(target: Target, who: str, role: str) -> None:
 def disable(target: Target, who: str, undo: bool) -> None:
     """Shut an account out with its sessions and tokens."""
     with target.client() as client:
-        user = _user(client, who)
+        user = user_of(client, who)
         client.call("POST", f"{USERS}/{user['id']}/disable", {"disabled": not undo})
     status = "enabled" if undo else "disabled"
     _done(target, user, status, {"id": user["id"], "email": user["email"], "status": status})
@@ -96,12 +96,12 @@ def disable(target: Target, who: str, undo: bool) -> None:
 def delete(target: Target, who: str) -> None:
     """Remove an account with all that belongs to it."""
     with target.client() as client:
-        user = _user(client, who)
+        user = user_of(client, who)
         client.call("DELETE", f"{USERS}/{user['id']}")
     _done(target, user, "deleted", {"id": user["id"], "email": user["email"], "status": "deleted"})
 
 
-def _user(client: Client, who: str) -> dict[str, Any]:
+def user_of(client: Client, who: str) -> dict[str, Any]:
     """The account of that e-mail or id."""
     wanted = who.strip().lower()
     found = [each for each in client.call("GET", USERS)["users"] if wanted in (each["email"].lower(), each["id"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gocdnext.pipeline.model import Job, Service, Toleration
+from gocdnext.pipeline.profiles import Affinity
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs import state
 from gocdnext.runs.assignment import Assignment
@@ -67,6 +68,9 @@ def job_assignment(assignment: Assignment) -> pb.JobAssignment:
         test_reports=job.test_reports,
         resources=_resources(job),
         profile=job.profile,
+        node_selector=assignment.placement.node_selector,
+        tolerations=[_toleration(toleration) for toleration in assignment.placement.tolerations],
+        preferred_node_affinity=[_affinity(term) for term in assignment.placement.preferred_node_affinity],
         outputs={alias: output.env for alias, output in job.outputs.items()},
         coverage_report=_coverage(job),
         service_generation=assignment.service_generation,
@@ -99,6 +103,16 @@ def _toleration(toleration: Toleration) -> pb.Toleration:
         value=toleration.value,
         effect=toleration.effect,
         toleration_seconds=toleration.toleration_seconds,
+    )
+
+
+def _affinity(term: Affinity) -> pb.PreferredNodeAffinityTerm:
+    return pb.PreferredNodeAffinityTerm(
+        weight=term.weight,
+        match_expressions=[
+            pb.NodeAffinityMatchExpression(key=one.key, operator=one.operator, values=one.values)
+            for one in term.match_expressions
+        ],
     )
 
 

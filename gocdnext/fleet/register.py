@@ -11,6 +11,7 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.auth import words
 from gocdnext.auth.agent_tokens import matches_hash, matches_token, token_hash
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
@@ -191,8 +192,8 @@ def _check(request: pb.RegisterRequest) -> None:
     for name, value, limit in limits:
         if len(value) > limit:
             raise GRPCError(Status.INVALID_ARGUMENT, f"{name} is longer than {limit} characters")
-        if "\0" in value:
-            raise GRPCError(Status.INVALID_ARGUMENT, f"{name} has a NUL character")
+        if not words.is_one_line(value):
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{name} has a control character")
     if len(request.lease.secret) > lease.MAX_SECRET or len(request.lease.attempts) > lease.MAX_ATTEMPTS:
         raise GRPCError(Status.INVALID_ARGUMENT, "the lease is none of this server's")
     if len(request.tags) > MAX_TAGS:

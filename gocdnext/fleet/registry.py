@@ -19,8 +19,8 @@ from gocdnext.runs.ports import Slot
 class Registry:
     """At most one live session per agent.
 
-    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over; `address` adds the
-    links of what is to be fetched to an assignment, which last from the moment it is sent.
+    `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over; `address` adds to
+    an assignment what is only known when it is sent: links to what is to be fetched, credentials of repositories.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Registry:
     def assign(self, session_id: str, assignment: Assignment) -> bool:
         """Records and sends an assignment; False when the session is gone, full, draining, disabled or stuck."""
         session = self._by_id.get(session_id)
-        if self._address is not None and assignment.downloads:
+        if self._address is not None:
             assignment = self._address(assignment)
         return session is not None and session.assign(assignment)
 

@@ -147,7 +147,9 @@ class Tickets:
 
 
 def addressed(assignment: Assignment, links: Links, now: datetime) -> Assignment:
-    """The assignment with links to what it fetches."""
+    """The assignment with links to what it fetches, which last from now on."""
+    if not assignment.downloads:
+        return assignment
     downloads = (replace(entry, url=links.download(entry.storage_key, now).url) for entry in assignment.downloads)
     return replace(assignment, downloads=tuple(downloads))
 

@@ -138,10 +138,13 @@ async def folder(
         where = Path(name)
         plain, secret = _apart(url)
         await _git(("clone", *_SHALLOW, f"--branch={branch}", "--", plain, "repository"), where, MAX_OUTPUT, secret)
-        return await _read_folder(where / "repository", path, wanted)
+        return await _read_folder(where / "repository", path, wanted, secret)
 
 
-async def _read_folder(repository: Path, path: str, wanted: Callable[[str], bool]) -> list[RemoteFile]:
+async def _read_folder(
+    repository: Path, path: str, wanted: Callable[[str], bool], secret: Mapping[str, str]
+) -> list[RemoteFile]:
+    """`secret` as for `_git`: what the clone has left out is fetched when it is read."""
     single = wanted(path.rpartition("/")[2])
     tree = f"HEAD:{path.rpartition('/')[0]}" if single else f"HEAD:{path}"
     try:
@@ -156,7 +159,7 @@ async def _read_folder(repository: Path, path: str, wanted: Callable[[str], bool
             continue
         if len(found) == MAX_FILES:
             raise GitError(f"more than {MAX_FILES} files in {path!r}")
-        content = await _git(("cat-file", "blob", meta.split()[2]), repository, left)
+        content = await _git(("cat-file", "blob", meta.split()[2]), repository, left, secret)
         left -= len(content)
         found.append(RemoteFile(name, content))
     if single and not found:

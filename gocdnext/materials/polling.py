@@ -19,6 +19,7 @@ import trio
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.materials import git
+from gocdnext.materials.access import SignIn, plainly
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
 from gocdnext.materials.together import in_one_transaction
 from gocdnext.runs.changes import Create
@@ -47,6 +48,7 @@ _LOG = structlog.get_logger(__name__)
 class _Material:
     id: UUID
     pipeline_id: UUID
+    project_id: UUID
     branch: str
     interval_ns: int
     provider: str
@@ -71,7 +73,14 @@ def due_at(asked_at: datetime, seconds: float, failures: int, jitter: float) -> 
     return asked_at + pause * (1 - jitter)
 
 
-async def poll(db: Database, runs: RunService, *, clock: Callable[[], datetime], draw: Callable[[], float]) -> int:
+async def poll(
+    db: Database,
+    runs: RunService,
+    *,
+    clock: Callable[[], datetime],
+    draw: Callable[[], float],
+    sign_in: SignIn = plainly,
+) -> int:
     """One pass over the repositories that are due; how many runs it started. `draw` gives numbers from 0 up to 1.
 
     Raises DatabaseUnavailableError. While another server takes repositories, this one leaves them to it.
@@ -86,7 +95,7 @@ async def poll(db: Database, runs: RunService, *, clock: Callable[[], datetime],
         try:
             for repository in waiting:
                 # In two steps: others add to it while this one waits.
-                found = await _ask(db, runs, repository, clock)
+                found = await _ask(db, runs, repository, clock, sign_in)
                 started += found
         except DatabaseUnavailableError as error:
             away = error
@@ -119,19 +128,28 @@ async def _take(now: datetime, draw: Callable[[], float], conn: Connection) -> l
     await conn.execute(_SQL.forget_repositories, now - FORGOTTEN_AFTER)
     for row in await conn.fetch(_SQL.polled_materials, list(due)):
         material = _Material(
-            row["id"], row["pipeline_id"], row["branch"], row["interval_ns"], row["provider"], row["last_head_sha"]
+            row["id"],
+            row["pipeline_id"],
+            row["project_id"],
+            row["branch"],
+            row["interval_ns"],
+            row["provider"],
+            row["last_head_sha"],
         )
         due[row["url"]].materials.append(material)
     return [repository for repository in due.values() if repository.materials]
 
 
-async def _ask(db: Database, runs: RunService, repository: _Repository, clock: Callable[[], datetime]) -> int:
+async def _ask(
+    db: Database, runs: RunService, repository: _Repository, clock: Callable[[], datetime], sign_in: SignIn
+) -> int:
     """Asks one repository and records what it said; how many runs that started."""
     failure = ""
     heads: dict[str, str] = {}
     unreadable = {branch: text for branch in _branches(repository) if (text := _trouble(branch))}
     try:
-        heads = await git.heads(repository.url, _branches(repository) - unreadable.keys(), timeout=ANSWER_WITHIN)
+        url = sign_in(repository.url, *dict.fromkeys(material.project_id for material in repository.materials))
+        heads = await git.heads(url, _branches(repository) - unreadable.keys(), timeout=ANSWER_WITHIN)
     except git.GitError as error:
         failure = str(error)
         shown = git.without_credentials(repository.url)

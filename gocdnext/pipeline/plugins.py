@@ -114,6 +114,11 @@ def check_plugins(
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
+def plugin_flaws(image: str, settings: Mapping[str, str], catalogue: Mapping[str, Manifest]) -> Iterator[str]:
+    """What does not fit in settings that stand in no file."""
+    yield from (message for _, message, _ in _flaws(image, settings, catalogue))
+
+
 def _places(source: str) -> dict[str, Node]:
     """Where jobs (`jobs NAME`) and notifications (`notifications[0]`) stand."""
     block = outline(source)[1]

@@ -16,6 +16,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import DomainError, InvalidError, UnprocessableError, UpstreamError
 from gocdnext.materials import git
+from gocdnext.materials.access import SignIn, plainly
 from gocdnext.pipeline import ParsedFile, PipelineError, Problem, check_set, parse_files
 from gocdnext.pipeline.fingerprints import normal_git_url
 from gocdnext.pipeline.plugins import check_plugins
@@ -56,6 +57,7 @@ async def apply(
     new_id: Callable[[], UUID],
     catalogue: Catalogue = NO_PLUGINS,
     keyring: Keyring | None = None,
+    sign_in: SignIn = plainly,
 ) -> ApplyResult:
     """Makes the project what the request says; with a keyring a bound repository gets a webhook secret. Raises
     InvalidError, UnprocessableError, UpstreamError.
@@ -67,7 +69,7 @@ async def apply(
     source = None if request.scm_source is None else _source(request.scm_source)
     warnings = list(request.warnings)
     if source is not None and not files:
-        files = await _fetched(db, request, source, warnings)
+        files = await _fetched(db, request, source, warnings, sign_in)
     _check(files)
     wanted = Wanted(
         slug=request.slug,
@@ -136,15 +138,15 @@ def _source(given: ScmSource) -> Source:
 
 
 async def _fetched(
-    db: Database, request: ApplyRequest, source: Source, warnings: list[str]
+    db: Database, request: ApplyRequest, source: Source, warnings: list[str], sign_in: SignIn
 ) -> tuple[PipelineFile, ...]:
     """The files of the folder at the head of the default branch. Raises UpstreamError, UnprocessableError."""
-    path = request.config_path
-    if not path:
-        row = await db.fetchrow(_SQL.bound_source, request.slug)
-        path = DEFAULT_FOLDER if row is None else row["config_path"]
+    row = await db.fetchrow(_SQL.bound_source, request.slug)
+    path = request.config_path or (DEFAULT_FOLDER if row is None else row["config_path"])
+    projects = () if row is None else (row["project_id"],)
+    url = sign_in(source.clone_url, *projects, provider=source.provider, token=source.auth_ref)
     try:
-        found = await git.folder(source.clone_url, source.default_branch, path, _is_yaml)
+        found = await git.folder(url, source.default_branch, path, _is_yaml)
     except git.FolderMissingError as error:
         warnings.append(f"{error}: the project has no pipelines")
         return ()

@@ -22,7 +22,12 @@ def unstorable(pipeline: Pipeline) -> str:
     for job in pipeline.jobs:
         if any(len(key.encode(errors="replace")) > MAX_MATRIX_KEY for key in job.instances):
             return f'job "{job.name}": a combination of the matrix is longer than {MAX_MATRIX_KEY} bytes'
-    for text in _texts(msgspec.to_builtins(pipeline)):
+    return unstorable_text(msgspec.to_builtins(pipeline))
+
+
+def unstorable_text(value: object) -> str:
+    """The first text in a tree of plain values that cannot be stored, with the reason, or an empty text."""
+    for text in _texts(value):
         if "\0" in text:
             return f"a value contains a NUL character: {text[:40]!r}"
         if not _is_unicode(text):

@@ -16,14 +16,18 @@ import msgspec
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
+from gocdnext.errors import UnprocessableError
 from gocdnext.pipeline import model
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.implicit import with_implicit_material
 from gocdnext.pipeline.model import Pipeline
-from gocdnext.secrets import hooks
+from gocdnext.pipeline.profiles import merged
+from gocdnext.secrets import hooks, profiles
 from gocdnext.secrets.sealing import Keyring
 
 _SQL = queries.load("apply")
+MAX_TOLD = 20
+"""Jobs that do not fit their profile which one answer lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ async def store(
     conn: Connection, wanted: Wanted, now: datetime, new_id: Callable[[], UUID], keyring: Keyring | None
 ) -> Stored:
     """Brings the project to `wanted` inside the caller's transaction, whatever it was before. Without a keyring no webhook
-    secret is kept."""
+    secret is kept. Raises UnprocessableError for jobs that do not fit their runner profile."""
     project = await conn.fetchrow(
         _SQL.upsert_project,
         new_id(),
@@ -116,11 +120,17 @@ async def store(
     # The rest of the transaction is alone with this project: the upsert holds its row.
     existing = {row["name"]: row for row in await conn.fetch(_SQL.stored_pipelines, project_id)}
     changes = _Changes(now, new_id)
+    problems: list[str] = []
+    known = await profiles.for_apply(conn) if wanted.pipelines else {}
     for entry in wanted.pipelines:
         effective = entry.pipeline
         if source is not None:
             effective = with_implicit_material(effective, source["clone_url"], source["default_branch"])
+        effective, misfits = merged(effective, known)
+        problems += misfits
         changes.take(entry, effective, existing.get(effective.name))
+    if problems:
+        raise UnprocessableError("\n".join(problems[:MAX_TOLD]))
     names = {entry.pipeline.name for entry in wanted.pipelines}
     removed = [row for name, row in existing.items() if name not in names]
     if removed:

@@ -13,7 +13,6 @@ from gocdnext.pipeline.model import Job, Pipeline
 _REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
     ("`id_tokens` are", lambda job: job.id_tokens),
     ("`cluster` is", lambda job: job.cluster),
-    ("a runner profile (`agent.profile`) is", lambda job: job.profile),
 )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from gocdnext.pipeline import model
 from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_environment, deploy_reference
 from gocdnext.pipeline.identity import material_id
+from gocdnext.pipeline.profiles import ANYWHERE, DEFAULT, Placement
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
 from gocdnext.runs.fetching import Download, FetchError, downloads
 from gocdnext.runs.state import CANCELED, FAILED, NOTIFICATIONS_STAGE, SUCCESS, Job, Revision, Run
@@ -46,6 +47,21 @@ class Assignment:
     masks: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     service_generation: int = 0
+    placement: Placement = ANYWHERE
+    project_id: UUID | None = None
+    from_fork: bool = False
+    """It runs what somebody proposes from another repository (`Run.from_fork`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileValues:
+    """What jobs of a runner profile find in their environment."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Variable -> why its value cannot be had."""
+    placement: Placement = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,8 @@ class SecretValues:
     known: Mapping[str, str] = field(default_factory=dict, repr=False)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Name -> why its value cannot be had; never a part of it."""
+    profiles: Mapping[str, ProfileValues] = field(default_factory=dict)
+    """By name."""
 
 
 NO_SECRETS = SecretValues()
@@ -68,6 +86,7 @@ def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
     for name in definition.secrets:
         if name in secrets.unreadable:
             raise AssignmentError(f"secrets: {name}: {secrets.unreadable[name]}")
+    profile = _profile(run, definition, secrets)
     try:
         fetched = downloads(run, definition)
         made = build_environment(
@@ -77,6 +96,8 @@ def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
             matrix_key=job.matrix_key,
             secrets=secrets.known,
             needs=_needed(run, definition),
+            profile=profile.env,
+            profile_secrets=profile.secrets,
         )
     except (SubstitutionError, FetchError) as error:
         raise AssignmentError(str(error)) from error
@@ -92,6 +113,9 @@ def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
         masks=made.masks,
         downloads=fetched,
         service_generation=run.service_generation,
+        placement=profile.placement,
+        project_id=run.project_id,
+        from_fork=run.from_fork,
     )
 
 
@@ -108,6 +132,23 @@ def deploy_reference_of(run: Run, job: Job, deploy: model.Deploy) -> DeployRefer
         return deploy_reference(deploy, _facts(run), job.name, _needed(run, definition) if definition else {})
     except SubstitutionError as error:
         raise AssignmentError(str(error)) from error
+
+
+def _profile(run: Run, definition: model.Job, values: SecretValues) -> ProfileValues:
+    """What the job's runner profile gives it: the one it names, else `default`. What a fork proposes gets no secrets.
+
+    Raises AssignmentError.
+    """
+    found = values.profiles.get(definition.profile or DEFAULT)
+    if found is None:
+        if definition.profile:
+            raise AssignmentError(f"runner profile: there is no {definition.profile} any more; apply the project again")
+        return ProfileValues()
+    if run.from_fork:
+        return ProfileValues(env=found.env, placement=found.placement)
+    for key, reason in found.unreadable.items():
+        raise AssignmentError(f"runner profile: {definition.profile or DEFAULT}: {key}: {reason}")
+    return found
 
 
 def _outcome(run: Run) -> str:

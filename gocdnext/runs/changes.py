@@ -196,7 +196,7 @@ class Changes:
         if head is None or definition is None or concerns_others(definition):
             return None
         allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
-        return None if allotted.run.asks_for_secrets else allotted
+        return None if self._asks(allotted.run) else allotted
 
     async def _create_guessed(
         self, conn: Connection, allotted: Allotted | None, slots: Sequence[Slot]
@@ -218,7 +218,7 @@ class Changes:
         aftermath = Aftermath()
         allotted = await self._consequences.allot(conn, new)
         run = allotted.run
-        alone = not (concerns_others(run.definition) or run.asks_for_secrets)
+        alone = not (concerns_others(run.definition) or self._asks(run))
         first = planning.carry_out(run, slots, self._clock()) if alone else None
         done = Done(run, Outcome(run), first)
         tell = first is None or bool(first.wanted)
@@ -251,7 +251,7 @@ class Changes:
 
         def decide(run: Run) -> Done:
             outcome = transitions.apply(run, event, self._clock())
-            if outcome.run is run or free is None or run.asks_for_secrets:
+            if outcome.run is run or free is None or self._asks(run):
                 return Done(run, outcome)
             return Done(run, outcome, planning.carry_out(outcome.run, (free,), self._clock()))
 
@@ -270,10 +270,14 @@ class Changes:
         assert settled.done.followed is not None
         return settled.done.followed
 
+    def _asks(self, run: Run) -> bool:
+        """Whether the run is only dispatched with values at hand that are kept elsewhere."""
+        return run.asks_for_secrets or self._secrets.always
+
     async def _secrets_for(self, run_id: UUID) -> SecretValues:
         """The values that jobs of the run ask for: before any lock is taken, because other stores may be slow."""
         run = self._remembered.get(run_id)
-        if run is not None and not run.asks_for_secrets:
+        if run is not None and not self._asks(run):
             return NO_SECRETS
         return await self._secrets.of_run(run_id)
 

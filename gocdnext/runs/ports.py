@@ -41,6 +41,9 @@ Wanted = frozenset[frozenset[str]]
 class Secrets(Protocol):
     """Where secrets are opened. May wait for the database and for other stores, so it is never asked under a lock."""
 
+    always: bool
+    """Whether every job gets something, also of runs that ask for nothing: there is a runner profile `default`."""
+
     async def of_run(self, run_id: UUID) -> SecretValues:
         """What the jobs and notifications of a run ask for. Raises DatabaseUnavailableError."""
 

@@ -225,8 +225,11 @@ class Run:
 
     @property
     def asks_for_secrets(self) -> bool:
-        """Whether any job or notification names a secret: then it is only dispatched with their values at hand."""
-        return any(job.secrets for job in self.definition.jobs) or any(entry.secrets for entry in self.notifications)
+        """Whether any job or notification names a secret or a runner profile: then it is only dispatched with their
+        values at hand."""
+        return any(job.secrets or job.profile for job in self.definition.jobs) or any(
+            entry.secrets for entry in self.notifications
+        )
 
     def definition_of(self, job: Job) -> model.Job | None:
         """What the run's own snapshot says of a job; None for one that it does not know."""

@@ -15,10 +15,10 @@ import asyncpg
 import structlog
 
 from gocdnext.db import queries
-from gocdnext.db.pool import Database
+from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import InvalidError, NotFoundError
-from gocdnext.runs.assignment import SecretValues
-from gocdnext.secrets import resealing
+from gocdnext.runs.assignment import ProfileValues, SecretValues
+from gocdnext.secrets import profiles, resealing
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
 
 _SQL = queries.load("secrets")
@@ -61,6 +61,12 @@ class Secrets:
         self._keyring = keyring
         self._clock = clock
         self._new_id = new_id
+        self.always = False
+        """Whether there is a runner profile `default` (`profiles.DefaultProfile` says so)."""
+
+    def tell_default(self, there_is_one: bool) -> None:
+        """Whether there is a runner profile `default` from now on."""
+        self.always = there_is_one
 
     async def page(self, slug: str | None, limit: int, offset: int) -> Page:
         """Secrets by name. Raises NotFoundError."""
@@ -105,9 +111,14 @@ class Secrets:
         _log.info("secret deleted", project=slug, name=name)
 
     async def of_run(self, run_id: UUID) -> SecretValues:
-        """The values that jobs and notifications of a run ask for."""
+        """The values that jobs and notifications of a run ask for, and those of runner profiles."""
         known, unreadable, withheld = {}, {}, {}
-        for row in await self._db.fetch(_SQL.of_run, run_id):
+
+        async def work(conn: Connection) -> tuple[list[asyncpg.Record], dict[str, ProfileValues]]:
+            return await conn.fetch(_SQL.of_run, run_id), await profiles.for_jobs(conn, self._keyring)
+
+        rows, of_profiles = await self._db.run(work)
+        for row in rows:
             if row["from_fork"]:
                 withheld[row["name"]] = WITHHELD
                 continue
@@ -117,7 +128,7 @@ class Secrets:
                 unreadable[row["name"]] = str(error)
         if unreadable:
             _log.error("secrets cannot be opened", run_id=str(run_id), secrets=unreadable)
-        return SecretValues(known, unreadable | withheld)
+        return SecretValues(known, unreadable | withheld, of_profiles)
 
     async def reseal(self) -> int:
         """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""

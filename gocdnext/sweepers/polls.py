@@ -8,6 +8,7 @@ from datetime import datetime
 
 from gocdnext.db.pool import Database
 from gocdnext.materials import polling
+from gocdnext.materials.access import SignIn, plainly
 from gocdnext.runs.service import RunService
 from gocdnext.sweepers.periodic import every
 
@@ -15,7 +16,7 @@ EVERY = 10.0
 """Seconds between two looks at what is due."""
 
 
-async def run(db: Database, runs: RunService, clock: Callable[[], datetime]) -> None:
+async def run(db: Database, runs: RunService, clock: Callable[[], datetime], sign_in: SignIn = plainly) -> None:
     """Polls until cancelled, at once for the first time."""
     draw = random.Random().random
-    await every(EVERY, "polls", lambda: polling.poll(db, runs, clock=clock, draw=draw), first=0.0)
+    await every(EVERY, "polls", lambda: polling.poll(db, runs, clock=clock, draw=draw, sign_in=sign_in), first=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gocdnext.auth.providers import stored
 from gocdnext.db.pool import Database
-from gocdnext.secrets import hooks
+from gocdnext.secrets import hooks, profiles, scm_credentials
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
 from gocdnext.sweepers.periodic import every
@@ -18,6 +18,12 @@ async def run(secrets: Secrets, keyring: Keyring, db: Database) -> None:
     """Seals anew until cancelled."""
 
     async def sweep() -> int:
-        return await secrets.reseal() + await hooks.reseal(db, keyring) + await stored.reseal(db, keyring)
+        return (
+            await secrets.reseal()
+            + await hooks.reseal(db, keyring)
+            + await scm_credentials.reseal(db, keyring)
+            + await profiles.reseal(db, keyring)
+            + await stored.reseal(db, keyring)
+        )
 
     await every(EVERY, "resealing", sweep, first=FIRST)

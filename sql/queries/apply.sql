@@ -3,6 +3,7 @@
 -- name: bound_source
 -- What apply must know before it reads a repository: the project's folder and the repository bound to it.
 SELECT
+    p.id AS project_id,
     p.config_path,
     s.clone_url,
     s.default_branch

@@ -50,6 +50,7 @@ WHERE asked_at < $1;
 SELECT
     m.id,
     m.pipeline_id,
+    p.project_id,
     m.config ->> 'url' AS url,
     m.config ->> 'branch' AS branch,
     coalesce((m.config ->> 'poll_seconds')::bigint * 1000000000, s.poll_interval_ns) AS interval_ns,

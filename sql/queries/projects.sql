@@ -29,6 +29,11 @@ SELECT
     s.default_branch,
     s.auth_ref,
     s.poll_interval_ns,
+    (
+        SELECT jsonb_agg(jsonb_build_object('key', l.key, 'value', l.value) ORDER BY l.key, l.value)
+        FROM project_labels l
+        WHERE l.project_id = p.id
+    ) AS labels,
     c.pipeline_count,
     c.run_count,
     c.any_run,

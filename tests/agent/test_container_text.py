@@ -10,7 +10,7 @@ from gocdnext.agent.config import AgentSettings, ConfigError, container_settings
 from gocdnext.agent.engines.container import prefix
 from gocdnext.agent.engines.docker_api import Demultiplexer
 from gocdnext.agent.engines.docker_images import DOCKER_HUB, registry
-from gocdnext.agent.quantities import QuantityError, cores, size
+from gocdnext.pipeline.quantities import QuantityError, cores, size
 
 
 def test_demultiplexer_at_every_border() -> None:

@@ -37,7 +37,7 @@ async def test_a_token_is_shown_once_and_kept_as_its_hash(world: World) -> None:
 
 
 async def test_what_is_refused(world: World) -> None:
-    for name in ("", "  ", "n" * 254, "a\0b"):
+    for name in ("", "  ", "n" * 254, "a\0b", "a\r\nb"):
         assert error(await world.http.post("/api/v1/agents", json={"name": name}), 400).startswith("name must have")
     assert error(await world.http.post("/api/v1/agents", content=b"[]"), 400).startswith("invalid JSON body")
     for verb in ("token", "disable", "enable"):

@@ -47,6 +47,7 @@ NOTHING_TO_DO = {
     "DELETE /api/v1/admin/users/<user_id>",
     "DELETE /api/v1/admin/service-accounts/<account_id>",
     "DELETE /api/v1/admin/groups/<group_id>",
+    "DELETE /api/v1/admin/scm-credentials/<credential_id>",
     "POST /auth/logout",
 }
 """Without such a thing they are answered as done, and nothing was."""

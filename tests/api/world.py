@@ -27,6 +27,7 @@ from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
+from gocdnext.materials.access import Access
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
@@ -34,6 +35,7 @@ from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
+from gocdnext.secrets.profiles import DefaultProfile
 from tests.api.conformance import conforming
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
@@ -63,7 +65,10 @@ class World:
 
     db: Database
     hub: LogHub
+    root: Path = Path()
+    """The state directory."""
     app: QuartTrio | None = None
+    services: Services = field(init=False)
     port: int = 0
     fleet: ScriptedFleet = field(default_factory=ScriptedFleet)
     metrics: Metrics = field(default_factory=Metrics)
@@ -164,13 +169,13 @@ async def served(
         open_pool({"dsn": database_url, **connect}, size=5) as db,
         Outbound(settings.outbound, utc_now) as outbound,
     ):
-        world = World(db, LogHub())
+        world = World(db, LogHub(), tmp_path)
         world.metrics.watch(world.fleet.slots)
         world.identity = Room(db, world.clock, uuid4, operator_token=TOKEN if auth else None)
         settings = replace(settings, auth_enabled=auth)
         world.identity.providers = Providers(db, KEYRING, outbound, settings, world.clock)
         await world.identity.providers.reload()
-        services = Services(
+        services = world.services = Services(
             db=db,
             runs=world.runs,
             secrets=world.secrets,
@@ -181,6 +186,8 @@ async def served(
             identity=world.identity,
             webhooks=Webhooks(db, world.runs, KEYRING, clock=world.clock),
             keyring=KEYRING,
+            access=Access(db, KEYRING),
+            default_profile=DefaultProfile(db, world.secrets.tell_default),
             shutdown=world.shutdown,
             outbound=outbound,
             catalogue=catalogue,

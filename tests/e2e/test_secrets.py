@@ -1,4 +1,4 @@
-"""A secret goes through everything, and is then looked for in every byte that was written."""
+"""A secret and the credential of a repository go through everything, and are then looked for in every byte that was written."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.agent.git_server import PASSWORD, USER, http_git_server
 from tests.e2e.product import Product, api_of, make_repository
 
 VALUE = "sw0rdfish/+ mouse"
-FORMS = [VALUE, base64.b64encode(VALUE.encode()).decode().rstrip("="), quote(VALUE, safe=""), VALUE.encode().hex()]
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+FORMS = [
+    *(VALUE, base64.b64encode(VALUE.encode()).decode().rstrip("="), quote(VALUE, safe=""), VALUE.encode().hex()),
+    *(PASSWORD, BASIC),
+]
 JOBS = """
 shows:
   stage: build
@@ -20,23 +25,36 @@ shows:
     - echo "plain $TOKEN"
     - printf %s "$TOKEN" | base64
     - ps -eo args
+    - git fetch --quiet origin main && cat .git/config
     - echo done
 """
 
 
 @pytest.mark.slow
 async def test_a_secret_is_in_nothing_that_the_product_writes(product: Product, quick_dir: Path) -> None:
-    repository = make_repository(quick_dir / "repository", JOBS)
+    with http_git_server(quick_dir / "git") as host:
+        await through_everything(product, quick_dir, host)
+
+
+async def through_everything(product: Product, quick_dir: Path, host: str) -> None:
+    repository = make_repository(quick_dir / "git" / "repository", JOBS)
+    file = repository / ".gocdnext" / "ci.yaml"
+    file.write_text(file.read_text().replace(f"file://{repository}", f"http://{host}/repository"))
     product.start()
     product.agent("runner")
     async with api_of(product) as api:
         await api.online("runner")
         pipeline = await api.apply(repository)
+        credential = {"provider": "github", "host": host, "api_base": f"http://{host}", "auth_ref": PASSWORD}
+        kept = await api.request("POST", "/api/v1/admin/scm-credentials", json=credential)
+        assert kept.status_code == 201, kept.text
         answer = await api.request("POST", "/api/v1/projects/demo/secrets", json={"name": "TOKEN", "value": VALUE})
         assert answer.status_code == 201, answer.text
         assert VALUE not in answer.text
         run = await api.trigger(pipeline)
-        assert await api.ended(run) == "success"
+        assert await api.ended(run) == "success", "".join(
+            [await api.log(run, one["id"]) for one in await api.jobs(run)]
+        )[-900:]
         (job,) = await api.jobs(run)
         log = await api.log(run, job["id"])
         assert "plain ***" in log
@@ -56,6 +74,8 @@ def paths(run: str) -> list[str]:
         "/api/v1/projects",
         "/api/v1/projects/demo",
         "/api/v1/projects/demo/secrets",
+        "/api/v1/admin/scm-credentials",
+        "/api/v1/admin/audit",
         "/metrics",
     ]
 

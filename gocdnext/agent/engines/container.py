@@ -21,7 +21,7 @@ from gocdnext.agent.engines.docker_images import have
 from gocdnext.agent.engines.docker_services import CLEAN_UP, Scope, clear, run_services
 from gocdnext.agent.engines.host import check
 from gocdnext.agent.joblog import STDERR, STDOUT
-from gocdnext.agent.quantities import QuantityError, cores, size
+from gocdnext.pipeline.quantities import QuantityError, cores, size
 from gocdnext.pipeline.substitution import plugin_env
 from gocdnext.proto.agent_pb2 import JobAssignment, PluginSpec, ResourceRequirements
 

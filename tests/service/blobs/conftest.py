@@ -27,6 +27,7 @@ from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
+from gocdnext.materials.access import Access
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
@@ -36,6 +37,7 @@ from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
+from gocdnext.secrets.profiles import DefaultProfile
 from tests.api.conformance import conforming
 from tests.blob_room import BASE, blobs_in
 from tests.secrets_room import KEYRING, secrets_of
@@ -246,6 +248,8 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         secrets=secrets_of(db),
         webhooks=Webhooks(db, plant.runs, KEYRING, clock=plant.clock),
         keyring=KEYRING,
+        access=Access(db, KEYRING),
+        default_profile=DefaultProfile(db, lambda _: None),
         shutdown=plant.shutdown,
         outbound=Outbound(settings.outbound, plant.clock),
         clock=plant.clock,

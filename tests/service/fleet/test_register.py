@@ -52,6 +52,8 @@ async def test_the_agents_own_token_decides_once_it_exists(fleet: Fleet) -> None
         ({"token": ""}, Status.INVALID_ARGUMENT),
         ({"name": "x" * 300}, Status.INVALID_ARGUMENT),
         ({"name": "a\0b"}, Status.INVALID_ARGUMENT),
+        ({"name": "a\r\nb"}, Status.INVALID_ARGUMENT),
+        ({"version": "\x1b]0;x"}, Status.INVALID_ARGUMENT),
         ({"tags": ["t"] * 65}, Status.INVALID_ARGUMENT),
         ({"tags": ["t" * 257]}, Status.INVALID_ARGUMENT),
         ({"version": "v" * 257}, Status.INVALID_ARGUMENT),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gocdnext.auth.origin import is_ours, local_target
+from gocdnext.auth.origin import is_ours, is_related, local_target
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,31 @@ def test_a_target_never_leaves_this_server(said: str) -> None:
     assert found.startswith("/")
     assert not found.startswith(("//", "/\\"))
     assert found.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "base", "related"),
+    [
+        ("http://localhost:3000", "localhost:8153", "", True),
+        ("http://127.0.0.1:3000", "localhost:8153", "", True),
+        ("http://[::1]:3000", "127.0.0.1:8153", "", True),
+        ("https://ci.acme.example:8443", "ci.acme.example", "", True),
+        ("https://CI.acme.example.", "10.0.0.7:8153", "https://ci.acme.example", True),
+        ("https://acme.example", "ci.acme.example", "", True),
+        ("https://web.ci.acme.example", "ci.acme.example", "", True),
+        ("https://other.acme.example", "ci.acme.example", "", False),
+        ("https://evil-ci.acme.example", "ci.acme.example", "", False),
+        ("https://ci.acme.example.evil.example", "ci.acme.example", "", False),
+        ("https://example", "ci.acme.example", "", False),
+        ("http://1.10.0.0.7", "10.0.0.7:8153", "", False),
+        ("http://[fe80::1]", "[fe80::2]:8153", "", False),
+        ("http://[fe80::2]", "[fe80::2]:8153", "", True),
+        ("null", "localhost", "", False),
+        ("file://", "localhost", "", False),
+        ("chrome-extension://localhost", "localhost", "", False),
+        ("", "", "", False),
+        ("http://[", "localhost", "", False),
+    ],
+)
+def test_is_related(origin: str, host: str, base: str, related: bool) -> None:
+    assert is_related(origin=origin, host=host, public_base=base) is related

@@ -59,9 +59,7 @@ def test_json(folder: Path, call: Call) -> None:
 
 
 def test_what_this_version_refuses(folder: Path, call: Call) -> None:
-    (folder / "ci.yaml").write_text(
-        GOOD.format(name="ci") + "  two: {stage: build, script: [x], agent: {profile: big}}\n"
-    )
+    (folder / "ci.yaml").write_text(GOOD.format(name="ci") + "  two: {stage: build, script: [x], cluster: big}\n")
     outcome = call("validate")
     assert outcome.code == 1
     assert "not available in this version" in outcome.out

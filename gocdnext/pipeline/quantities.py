@@ -20,6 +20,11 @@ class QuantityError(Exception):
     """The text is not a quantity; says what to write."""
 
 
+def number(text: str) -> Decimal:
+    """A quantity as a number, to compare it with another. Raises QuantityError."""
+    return _value(text, "500m, 1.5 or 512Mi")
+
+
 def size(text: str) -> int:
     """Bytes of a memory quantity, at least one."""
     return max(1, int(_value(text, "512Mi or 2G")))
