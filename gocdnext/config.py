@@ -165,6 +165,33 @@ VARIABLES: Final = (
         "Monthly partitions of log lines kept ready, 1 to 24.",
     ),
     Variable(
+        "GOCDNEXT_WEBHOOK_PUBLIC_URL",
+        "url",
+        "",
+        "Where hooks that the server registers point to, when that is not `GOCDNEXT_PUBLIC_BASE`: for GitHub the whole url, "
+        "for GitLab and Bitbucket the part before `/api/webhooks/`.",
+    ),
+    Variable("GOCDNEXT_GITHUB_APP_ID", "number", "0", "The GitHub App that this server acts as; 0 is none."),
+    Variable(
+        "GOCDNEXT_GITHUB_APP_PRIVATE_KEY",
+        "secret",
+        "",
+        "Its private key in PEM; line breaks may be written as `\\n`.",
+    ),
+    Variable("GOCDNEXT_GITHUB_APP_PRIVATE_KEY_FILE", "path", "", "A file with that key instead."),
+    Variable(
+        "GOCDNEXT_GITHUB_APP_API_BASE",
+        "url",
+        "",
+        "The API of the GitHub that the App belongs to, `https://HOST/api/v3` for an Enterprise Server. Empty: github.com.",
+    ),
+    Variable(
+        "GOCDNEXT_GITHUB_APP_WEBHOOK_SECRET",
+        "secret",
+        "",
+        "What the App's own webhook (`/api/webhooks/github/app`) is signed with.",
+    ),
+    Variable(
         "GOCDNEXT_OFFLINE",
         "true or false",
         "false",
@@ -242,6 +269,17 @@ _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class GithubApp:
+    """The GitHub App of the environment, as it was said; `app_id` 0 is none."""
+
+    app_id: int = 0
+    private_key: str = field(default="", repr=False)
+    private_key_file: Path | None = None
+    api_base: str = ""
+    webhook_secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one server process."""
 
@@ -276,6 +314,8 @@ class Settings:
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""
     """Colon-separated folders; see `gocdnext.plugins.catalogue.roots`."""
+    webhook_public_url: str = ""
+    github_app: GithubApp = field(default_factory=GithubApp)
     outbound: Policy = field(default_factory=Policy)
     """Whom the server may call, and through which proxy."""
     providers: tuple[SignInProvider, ...] = ()
@@ -319,6 +359,8 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         runner_profiles_file=Path(file) if (file := read.text("GOCDNEXT_RUNNER_PROFILES_FILE")) else None,
         trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
+        webhook_public_url=read.base("GOCDNEXT_WEBHOOK_PUBLIC_URL"),
+        github_app=_github_app(read),
         outbound=Policy(
             offline=read.switch("GOCDNEXT_OFFLINE", unset=False),
             allow=read.hosts("GOCDNEXT_OUTBOUND_ALLOW"),
@@ -355,7 +397,7 @@ class _Reader:
 
     def number(self, name: str, low: int, high: int) -> int:
         value = self.text(name)
-        if not value.isascii() or not value.isdigit() or not low <= int(value[:9]) <= high:
+        if not value.isascii() or not value.isdigit() or not low <= int(value[:10]) <= high:
             raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
         return int(value)
 
@@ -474,6 +516,17 @@ def _providers(read: _Reader) -> tuple[SignInProvider, ...]:
             "as https://ci.example.com"
         )
     return tuple(found)
+
+
+def _github_app(read: _Reader) -> GithubApp:
+    file = read.text("GOCDNEXT_GITHUB_APP_PRIVATE_KEY_FILE")
+    return GithubApp(
+        read.number("GOCDNEXT_GITHUB_APP_ID", 0, 2**31 - 1),
+        read.text("GOCDNEXT_GITHUB_APP_PRIVATE_KEY"),
+        Path(file) if file else None,
+        read.base("GOCDNEXT_GITHUB_APP_API_BASE"),
+        read.text("GOCDNEXT_GITHUB_APP_WEBHOOK_SECRET"),
+    )
 
 
 def _readable(entry: str) -> bool:

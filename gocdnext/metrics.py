@@ -111,6 +111,12 @@ class Metrics:
         self._deliveries = Counter(
             "gocdnext_webhook_deliveries", "Deliveries of webhooks", ("provider", "outcome"), registry=registry
         )
+        self._reports = Counter(
+            "gocdnext_status_reports",
+            "Tries to tell a provider how a run stands",
+            ("provider", "outcome"),
+            registry=registry,
+        )
         self._results_invalid = Counter(
             "gocdnext_job_result_validation_failed",
             "Results that were not what they said",
@@ -135,6 +141,10 @@ class Metrics:
     def watch(self, sessions: Callable[[], Iterable[Slot]]) -> None:
         """Says where the ready sessions are to be found, once the fleet exists."""
         self._sessions = sessions
+
+    def status_reported(self, provider: str, outcome: str) -> None:
+        """A provider was told how a run stands (told), or not (none, again, given_up)."""
+        self._reports.labels(provider, outcome).inc()
 
     def job_scheduled(self, pipeline_id: UUID, project_id: UUID) -> None:
         """A job was handed to an agent (not a lost race)."""

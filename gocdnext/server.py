@@ -46,10 +46,15 @@ from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials import access
 from gocdnext.materials.access import Access
+from gocdnext.materials.remotes import Remotes
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.plugins import catalogue
+from gocdnext.projects.sync import Configs
+from gocdnext.providers.app_webhook import AppWebhook
+from gocdnext.providers.reporter import Reporter
+from gocdnext.providers.room import open_providers
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
@@ -57,7 +62,19 @@ from gocdnext.secrets import profile_file, profiles
 from gocdnext.secrets.profiles import DefaultProfile
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
-from gocdnext.sweepers import blobs, clocks, deliveries, gates, partitions, polls, reaper, resealing, signins
+from gocdnext.sweepers import (
+    blobs,
+    clocks,
+    configurations,
+    deliveries,
+    gates,
+    partitions,
+    polls,
+    reaper,
+    resealing,
+    signins,
+    statuses,
+)
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -149,12 +166,15 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
-                services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db)
+                services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db, rooms.api.providers.apps)
                 services.start_soon(clocks.run, db, rooms.runs, utc_now)
-                services.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.access.url)
+                services.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.configs.remotes.heads)
                 services.start_soon(deliveries.run, db, utc_now)
                 services.start_soon(rooms.providers.run)
                 services.start_soon(signins.run, db, utc_now)
+                services.start_soon(configurations.run, rooms.api.configs)
+                if not settings.outbound.offline:
+                    services.start_soon(statuses.run, rooms.api.providers.reporter, db, utc_now)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -196,7 +216,8 @@ def _wire(
     hub = LogHub()
     secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
     identity.providers = Providers(db, keyring, outbound, settings, utc_now)
-    observer = _Observer(scheduler, metrics, hub)
+    providers = open_providers(settings, db, keyring, outbound, metrics, utc_now)
+    observer = _Observer(scheduler, metrics, hub, providers.reporter)
     runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
     agents = AgentServer(
@@ -211,6 +232,15 @@ def _wire(
         clock=utc_now,
         new_id=uuid4,
     )
+    plugins = catalogue.load(catalogue.roots(settings.plugin_catalog_dir))
+    configs = Configs(
+        db,
+        Remotes(outbound, signing_in.url, providers.accounts.of),
+        keyring=keyring,
+        catalogue=plugins,
+        clock=utc_now,
+        new_id=uuid4,
+    )
     api = Services(
         db=db,
         runs=runs,
@@ -220,14 +250,17 @@ def _wire(
         metrics=metrics,
         blobs=room,
         identity=identity,
-        webhooks=Webhooks(db, runs, keyring, clock=utc_now),
+        webhooks=Webhooks(db, runs, keyring, clock=utc_now, configs=configs),
         keyring=keyring,
         access=signing_in,
         last_pass=lambda: scheduler.last_pass,
         default_profile=DefaultProfile(db, secrets.tell_default),
         shutdown=shutdown,
         outbound=outbound,
-        catalogue=catalogue.load(catalogue.roots(settings.plugin_catalog_dir)),
+        configs=configs,
+        providers=providers,
+        app_webhook=AppWebhook(db, runs, providers.apps, clock=utc_now, new_id=uuid4),
+        catalogue=plugins,
     )
     return _Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token)
 
@@ -291,17 +324,19 @@ async def _take_in(
 
 
 class _Observer:
-    """Tells scheduler, metrics and log readers what happened to runs."""
+    """Tells scheduler, metrics, log readers and the reporter what happened to runs."""
 
-    def __init__(self, scheduler: Scheduler, metrics: Metrics, hub: LogHub) -> None:
+    def __init__(self, scheduler: Scheduler, metrics: Metrics, hub: LogHub, reporter: Reporter) -> None:
         self.wake = scheduler.wake
         self.wake_pipeline = scheduler.wake_pipeline
         self.waits = scheduler.waits
         self.announced = scheduler.announced
         self._metrics = metrics
         self._hub = hub
+        self._reporter = reporter
 
     def job_started(self, run: Run, job: Job) -> None:
+        self._reporter.nudge()
         self._metrics.job_scheduled(run.pipeline_id, run.project_id)
 
     def job_ended(self, run: Run, job: Job) -> None:
@@ -315,6 +350,7 @@ class _Observer:
 
     def run_ended(self, run_id: UUID, status: str) -> None:
         self._hub.poke()
+        self._reporter.nudge()
 
 
 def _channels(scheduler: Scheduler, registry: Registry, providers: Providers) -> dict[str, Callable[[str], None]]:

@@ -58,7 +58,7 @@ async def trigger_pipeline(pipeline_id: str) -> Response:
     pipeline = params.uuid(pipeline_id, "invalid pipeline id")
     body = await params.optional_body(wire.TriggerBody)
     made = await trigger(
-        here.db, here.runs, pipeline, body.triggered_by or "", clock=here.clock, sign_in=here.access.url
+        here.db, here.runs, pipeline, body.triggered_by or "", clock=here.clock, ask=here.configs.remotes.heads
     )
     note(run_id=str(made.run_id), counter=made.counter)
     message = wire.Triggered(

@@ -10,6 +10,7 @@ from quart import Blueprint, Response, g, request
 
 from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
+from gocdnext.api.providers import webhook_result
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
@@ -77,15 +78,20 @@ async def apply() -> Response:
         wanted,
         now=here.clock(),
         new_id=here.new_id,
+        remotes=here.configs.remotes,
         catalogue=here.catalogue,
         keyring=here.keyring,
-        sign_in=here.access.url,
     )
     if wanted.scm_source is not None:
         await here.access.changed()
     stored = result.stored
     note(project_created=stored.created, pipelines=len(stored.pipelines), pipelines_removed=len(stored.removed))
-    return answer(render.applied(wanted.slug, result))
+    message = render.applied(wanted.slug, result)
+    if stored.source is not None:
+        renewed = bool(stored.source.generated_secret or (wanted.scm_source and wanted.scm_source.webhook_secret))
+        hook = await here.providers.registration.register(stored.source.id, renewed=renewed)
+        message.webhooks = [] if hook is None else [webhook_result(hook)]
+    return answer(message)
 
 
 @route(
@@ -128,7 +134,7 @@ async def run_all_pipelines(slug: str) -> Response:
     """Starts a run of each pipeline (2.7)."""
     here = services()
     by = "" if g.subject is None else g.subject.email
-    fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock, sign_in=here.access.url)
+    fired = await run_all.run_all(here.db, here.runs, slug, by, clock=here.clock, ask=here.configs.remotes.heads)
     note(slug=slug, fired=sum(one.run_id is not None for one in fired), total=len(fired))
     results = [
         wire.Fired(

@@ -17,8 +17,10 @@ from gocdnext.api.respond import utc, utc_or_none
 from gocdnext.auth.identity import Subject
 from gocdnext.auth.roles import Role
 from gocdnext.logs.windows import LogLine, Window
+from gocdnext.materials.polling import Looked
 from gocdnext.projects.apply import ApplyResult
 from gocdnext.projects.read import Feed, ProjectDetail, ProjectList
+from gocdnext.projects.store import Stored
 from gocdnext.runs.waiting import NOTHING, Reasons, Waiting
 
 ONLINE_WITHIN = timedelta(seconds=90)
@@ -87,6 +89,20 @@ def applied(slug: str, result: ApplyResult) -> wire.Applied:
             generated_webhook_secret=source.generated_secret,
         ),
         warnings=list(result.warnings),
+    )
+
+
+def synced(slug: str, project_id: UUID, result: ApplyResult | None, looked: Looked) -> wire.Synced:
+    """The answer of a sync (2.5)."""
+    # Nothing is bound: nothing was applied.
+    empty = Stored(project_id, created=False, pipelines=(), removed=(), source=None)
+    done = applied(slug, ApplyResult(empty, ()) if result is None else result)
+    return wire.Synced(
+        **msgspec.structs.asdict(done),
+        revision="" if result is None else result.revision,
+        materials_polled=looked.materials,
+        runs=[str(run) for run in looked.runs],
+        errors=looked.errors,
     )
 
 
@@ -329,6 +345,9 @@ def _scm(row: Row, reader: Subject | None) -> wire.ScmInfo | None:
         default_branch=row["default_branch"],
         auth_ref=(row["auth_ref"] or "") if may_see else "",
         poll_interval_ns=row["poll_interval_ns"],
+        last_synced_at=utc_or_none(row["last_synced_at"]),
+        last_synced_revision=row["last_synced_revision"] or "",
+        sync_error=row["sync_error"] or "",
     )
 
 

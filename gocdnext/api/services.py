@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.outbound.client import Outbound
+    from gocdnext.projects.sync import Configs
+    from gocdnext.providers.app_webhook import AppWebhook
+    from gocdnext.providers.room import Providers
     from gocdnext.runs.service import RunService
     from gocdnext.secrets.profiles import DefaultProfile
     from gocdnext.secrets.sealing import Keyring
@@ -52,6 +55,9 @@ class Services:
     default_profile: DefaultProfile
     shutdown: trio.Event
     outbound: Outbound
+    configs: Configs
+    providers: Providers
+    app_webhook: AppWebhook
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""
     last_pass: Callable[[], float | None] = lambda: None

@@ -20,6 +20,7 @@ from gocdnext.materials.webhooks.events import Provider
 from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.gitlab import GITLAB
 from gocdnext.materials.webhooks.intake import FORM
+from gocdnext.providers.app_webhook import PROVIDER
 
 blueprint = Blueprint("webhooks", __name__)
 
@@ -61,17 +62,35 @@ async def bitbucket() -> Response:
     return await _receive(BITBUCKET)
 
 
+@route(blueprint, "POST", "/api/webhooks/github/app", NOT_AUDITED, described=Description(status=204))
+async def github_app() -> Response:
+    """A delivery of a GitHub App: a check is to be run again (8.8)."""
+    here = services()
+    headers = _headers(PROVIDER)
+    delivery = here.app_webhook.expects(headers)
+    given = await here.app_webhook.receive(delivery, headers, await _body())
+    here.metrics.webhook_delivery(PROVIDER.name, given.word)
+    return written(given)
+
+
 async def _receive(provider: Provider) -> Response:
     here = services()
-    headers = {name: request.headers[name] for name in deliveries.wanted_headers(provider) if name in request.headers}
+    headers = _headers(provider)
     delivery = here.webhooks.expects(provider, headers)
-    try:
-        body = await params.body()
-    except RequestEntityTooLarge:
-        raise InvalidError(f"read body: larger than {MAX_BODY} bytes") from None
-    given = await here.webhooks.receive(delivery, headers, body)
+    given = await here.webhooks.receive(delivery, headers, await _body())
     here.metrics.webhook_delivery(provider.name, given.word)
     return written(given)
+
+
+def _headers(provider: Provider) -> dict[str, str]:
+    return {name: request.headers[name] for name in deliveries.wanted_headers(provider) if name in request.headers}
+
+
+async def _body() -> bytes:
+    try:
+        return await params.body()
+    except RequestEntityTooLarge:
+        raise InvalidError(f"read body: larger than {MAX_BODY} bytes") from None
 
 
 def written(given: deliveries.Answer) -> Response:

@@ -47,6 +47,7 @@ COMMANDS = {
     "runs": Entry("runs", "runs", "List runs, show, watch, cancel and repeat one."),
     "jobs": Entry("jobs", "jobs", "Cancel, repeat, approve and reject jobs, print their logs."),
     "webhooks": Entry("webhooks", "webhooks", "Look at deliveries of webhooks, and process one again."),
+    "integrations": Entry("providers", "integrations", "See what works with which provider, and keep GitHub Apps."),
     "artifacts": Entry("artifacts", "artifacts", "List and fetch what the jobs of a run have delivered."),
     "tests": Entry("reports", "tests", "Show the test results of a run."),
     "coverage": Entry("reports", "coverage", "Show the coverage of a run, or of a pipeline over time."),

@@ -1,4 +1,4 @@
-"""`projects list`, `show`, `delete`, `run-all`, `poll-interval`; `dashboard`."""
+"""`projects list`, `show`, `delete`, `run-all`, `poll-interval` and, from elsewhere, `sync`; `dashboard`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from gocdnext.cli import complete
+from gocdnext.cli import complete, project_configs
 from gocdnext.cli.common import FAILED, Target, print_json, target_options
+from gocdnext.cli.providers import check_reporting, rotate_webhook_secret
 from gocdnext.cli.table import print_facts, print_rows
 from gocdnext.cli.terminal import moment, safe, seconds
 
@@ -18,7 +19,11 @@ project_argument = click.argument("project", metavar="PROJECT", shell_complete=c
 
 @click.group()
 def projects() -> None:
-    """List, show and delete projects; start all pipelines of one. To create or change one, use `apply`."""
+    """List, show, sync and delete projects; start all pipelines of one. To create or change one, use `apply`."""
+
+
+projects.add_command(project_configs.sync)
+projects.add_command(project_configs.pr_head_config)
 
 
 @projects.command("list")
@@ -68,6 +73,9 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "status", project["status"] or None
     yield "source", None if source is None else f"{source['provider']} {source['url']} ({source['default_branch']})"
     yield "files", project.get("config_path")
+    if source is not None and source.get("last_synced_revision"):
+        yield "synced", f"{moment(source['last_synced_at'])} from commit {source['last_synced_revision'][:12]}"
+    yield "broken", None if source is None else source.get("sync_error")
     yield "labels", ", ".join(f"{label['key']}={label['value']}" for label in project.get("labels") or ())
     yield "changed", moment(project["updated_at"])
 
@@ -155,6 +163,10 @@ def poll_interval(target: Target, project: str, interval: str) -> None:
         return
     how = f"polled every {answer['interval']}" if answer["enabled"] else "not polled"
     click.echo(f"the repository of {safe(project, colours=False)} is {how}")
+
+
+projects.add_command(check_reporting)
+projects.add_command(rotate_webhook_secret)
 
 
 @click.command()

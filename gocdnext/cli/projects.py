@@ -9,6 +9,7 @@ import click
 
 from gocdnext.cli import complete
 from gocdnext.cli.common import Failure, Target, print_json, target_options
+from gocdnext.cli.providers import hook_line
 from gocdnext.cli.terminal import safe
 
 CONFIG_FOLDER = ".gocdnext"
@@ -29,15 +30,19 @@ PROVIDERS = ("github", "gitlab", "bitbucket", "manual")
 @click.option("--scm-default-branch", metavar="BRANCH", default="main", show_default=True)
 @click.option("--scm-webhook-secret-file", type=click.File(), help="File with the webhook's secret; - is stdin.")
 @click.option("--scm-webhook-secret", metavar="SECRET", help="The same on the command line, where others can see it.")
-def apply(target: Target, path: Path, slug: str | None, **options: object) -> None:
-    """Create or update a project from PATH/.gocdnext/*.yaml."""
+@click.option("--from-repository", is_flag=True, help="Let the server read the files from --scm-url, and send none.")
+def apply(target: Target, path: Path, slug: str | None, from_repository: bool, **options: object) -> None:
+    """Create or update a project from PATH/.gocdnext/*.yaml, or from the same folder of its repository."""
     if not slug:
         suggestion = path.resolve().name.lower().replace("_", "-").replace(" ", "-")
         raise click.UsageError(f"--slug is needed: the name of the project, for example --slug {suggestion}")
     request: dict[str, object] = {"slug": slug}
     request |= {key: options[key] for key in ("name", "description", "config_repo") if options[key]}
-    request["files"] = read_files(path)
-    if (source := scm_source(options)) is not None:
+    source = scm_source(options)
+    if from_repository and source is None:
+        raise click.UsageError("--from-repository needs --scm-url and --scm-provider: which repository?")
+    request["files"] = [] if from_repository else read_files(path)
+    if source is not None:
         request["scm_source"] = source
     with target.client(f"applying {slug}") as client:
         answer = client.apply(request)
@@ -94,6 +99,8 @@ def report(answer: dict[str, object]) -> list[str]:
         lines.append(f"  scm_source {_verb(source.get('created'))} {source.get('provider')} ({place})")
         if secret := source.get("generated_webhook_secret"):
             lines.append(f"  webhook secret, shown this once: {secret}")
+    hooks = answer.get("webhooks")
+    lines += [f"  {hook_line(hook)}" for hook in (hooks if isinstance(hooks, list) else [])]
     pipelines = answer.get("pipelines")
     for pipeline in pipelines if isinstance(pipelines, list) else []:
         materials = f"+{pipeline.get('materials_added', 0)} -{pipeline.get('materials_removed', 0)}"

@@ -51,6 +51,19 @@ class Client(Connection):
         """POST /api/v1/projects/apply (2.4), JSON form."""
         return self._post("/api/v1/projects/apply", request)
 
+    def sync(self, slug: str) -> dict[str, Any]:
+        """POST /api/v1/projects/{slug}/sync (2.5). Repositories are asked meanwhile."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/sync"
+        return self._json(self._send(self._http.build_request("POST", path, timeout=SLOW)))
+
+    def pr_head_config(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/pr-head-config (contract-admin 6.8)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/pr-head-config")
+
+    def set_pr_head_config(self, slug: str, enabled: bool) -> dict[str, Any]:
+        """PUT /api/v1/projects/{slug}/pr-head-config (contract-admin 6.8)."""
+        return self.call("PUT", f"/api/v1/projects/{quote(slug, safe='')}/pr-head-config", {"enabled": enabled})
+
     def pipeline_yaml(self, pipeline_id: str) -> dict[str, Any]:
         """GET /api/v1/pipelines/{id}/yaml (5.1)."""
         return self._get(f"/api/v1/pipelines/{pipeline_id}/yaml")
@@ -68,6 +81,39 @@ class Client(Connection):
             self._send(self._http.build_request("PUT", path, content=body, headers=headers))
         )
         return found
+
+    def check_reporting(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/check-reporting (contract-admin 6.7)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/check-reporting")
+
+    def set_check_reporting(self, slug: str, mode: str) -> dict[str, Any]:
+        """PUT of the same."""
+        return self.call("PUT", f"/api/v1/projects/{quote(slug, safe='')}/check-reporting", {"mode": mode})
+
+    def rotate_webhook_secret(self, slug: str) -> dict[str, Any]:
+        """POST /api/v1/projects/{slug}/scm-sources/rotate-webhook-secret (6.9). Never repeated: each call makes a secret."""
+        path = f"/api/v1/projects/{quote(slug, safe='')}/scm-sources/rotate-webhook-secret"
+        return self._json(self._send(self._http.build_request("POST", path, timeout=SLOW)))
+
+    def integrations(self) -> dict[str, Any]:
+        """GET /api/v1/admin/integrations (7.8)."""
+        return self._get("/api/v1/admin/integrations")
+
+    def apps(self) -> dict[str, Any]:
+        """GET /api/v1/admin/integrations/vcs: the GitHub Apps (7.8)."""
+        return self._get("/api/v1/admin/integrations/vcs")
+
+    def set_app(self, app: Mapping[str, object]) -> dict[str, Any]:
+        """POST of the same: keeps an App under its name."""
+        return self._post("/api/v1/admin/integrations/vcs", app)
+
+    def delete_app(self, app_id: str) -> None:
+        """DELETE of one."""
+        self.call("DELETE", f"/api/v1/admin/integrations/vcs/{quote(app_id, safe='')}")
+
+    def reload_apps(self) -> dict[str, Any]:
+        """POST of .../reload: reads them anew."""
+        return self._post("/api/v1/admin/integrations/vcs/reload", None)
 
     def dashboard(self) -> dict[str, Any]:
         """GET /api/v1/dashboard/metrics (8.1)."""

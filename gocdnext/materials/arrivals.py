@@ -47,6 +47,8 @@ class Arrival:
     author: str = ""
     message: str = ""
     committed_at: datetime | None = None
+    definition_id: UUID | None = None
+    """The definition that its run is made from, where that is not the pipeline's own."""
 
     @property
     def key(self) -> Key:
@@ -125,4 +127,5 @@ def _new_run(arrival: Arrival, modification: int) -> NewRun:
             "modification_id": modification,
         },
         ref=arrival.ref or arrival.branch,
+        definition_id=arrival.definition_id,
     )

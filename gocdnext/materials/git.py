@@ -1,7 +1,7 @@
-"""Asking a git repository through the git command line: the head of a branch, the files of a folder.
+"""Asking a git repository through the git command line: the heads of branches. What is in it is read by `folders`.
 
-Every call is bounded in time and output, never prompts, and never lets a url or ref act as an option or a helper
-program. Errors carry git's own reason without credentials. Nothing here touches the database.
+Every call is bounded in time and output, never prompts, never goes where a server sends it, and never lets a url or ref act
+as an option or a helper program. Errors carry git's own reason without credentials. Nothing here touches the database.
 """
 
 from __future__ import annotations
@@ -12,29 +12,25 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 from urllib.parse import unquote
 
 import trio
 
 HEAD_TIMEOUT = 20.0
 """Seconds to learn the head of a branch."""
-FETCH_TIMEOUT = 60.0
-"""Seconds to fetch a configuration folder, all commands together."""
 MAX_OUTPUT = 1024 * 1024
 """Bytes of git's output that are read when a few lines are expected."""
-MAX_FOLDER = 5 * 1024 * 1024
-"""Bytes of all files of a configuration folder together, as for an apply with files (spec-pipelines 7)."""
-MAX_FILES = 1000
+WATCH_EVERY = 0.1
+"""Seconds between two looks at how much git has written."""
 MAX_BRANCHES = 1000
 """Branches of one repository that one question names: their names and the answer fit."""
 
-_OPTIONS = ("-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false")
-_SHALLOW = ("--quiet", "--bare", "--depth=1", "--single-branch", "--no-tags", "--filter=blob:none")
+_SETTINGS = ("protocol.ext.allow=never", "core.fsmonitor=false", "http.followRedirects=false")
 _QUIET = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
@@ -44,7 +40,9 @@ _QUIET = {
     "LC_ALL": "C",
 }
 _KEPT = ("PATH", "HOME", "SSH_AUTH_SOCK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
+NO_SECRET: Mapping[str, str] = MappingProxyType({})
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_MOVED = re.compile(r"returned error: 30\d|unable to update url base from redirection")
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEMES = ("http://", "https://", "ssh://", "git://", "file://")
 _SCP = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][A-Za-z0-9._-]*:(?!:)[^\s]+")
@@ -55,16 +53,12 @@ class GitError(Exception):
     """git did not give what was asked; the text is its reason, safe to show."""
 
 
-class FolderMissingError(GitError):
-    """The repository and branch are there, the folder is not."""
-
-
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file of a repository: its name without the folder, and its bytes."""
+class Credential:
+    """What lets the server into a repository over http(s)."""
 
-    name: str
-    content: bytes
+    user: str
+    password: str = field(repr=False)
 
 
 def without_credentials(text: str) -> str:
@@ -94,18 +88,34 @@ def check_branch(branch: str) -> None:
         raise GitError(f"not the name of a branch: {branch[:80]!r}")
 
 
-async def head(url: str, branch: str, *, timeout: float = HEAD_TIMEOUT) -> str:
+def is_commit(text: str) -> bool:
+    """Whether a text is the full id of a commit."""
+    return _HASH.fullmatch(text) is not None
+
+
+async def head(url: str, branch: str, *, credential: Credential | None = None, timeout: float = HEAD_TIMEOUT) -> str:
     """The commit at the head of a branch, as lower-case hex. Raises GitError."""
-    found = await heads(url, (branch,), timeout=timeout)
+    return the_one(await heads(url, (branch,), credential=credential, timeout=timeout), branch)
+
+
+def the_one(found: Mapping[str, str], branch: str) -> str:
+    """The head of a branch among those that were found. Raises GitError."""
     if branch not in found:
         raise GitError(f"the repository has no branch {branch!r}")
     return found[branch]
 
 
-async def heads(url: str, branches: Collection[str], *, timeout: float = HEAD_TIMEOUT) -> dict[str, str]:
+async def heads(
+    url: str,
+    branches: Collection[str],
+    *,
+    credential: Credential | None = None,
+    settings: tuple[str, ...] = (),
+    timeout: float = HEAD_TIMEOUT,
+) -> dict[str, str]:
     """The commits at the heads of those of the branches that exist, by branch; one question. Raises GitError.
 
-    At most MAX_BRANCHES may be asked for.
+    At most MAX_BRANCHES may be asked for. `settings` are more of git's configuration.
     """
     check_url(url)
     for branch in branches:
@@ -113,9 +123,9 @@ async def heads(url: str, branches: Collection[str], *, timeout: float = HEAD_TI
     if len(branches) > MAX_BRANCHES:
         raise GitError(f"more than {MAX_BRANCHES} branches of one repository")
     wanted = {f"refs/heads/{branch}": branch for branch in branches}
-    plain, secret = _apart(url)
-    with _within(timeout):
-        output = await _git(("ls-remote", "--", plain, *wanted), Path("/"), MAX_OUTPUT, secret)
+    plain, secret = apart(url, credential)
+    with within(timeout):
+        output = await run(("ls-remote", "--", plain, *wanted), Path("/"), MAX_OUTPUT, secret, settings=settings)
     found: dict[str, str] = {}
     for line in output.decode(errors="replace").splitlines():
         commit, _, name = line.partition("\t")
@@ -125,50 +135,8 @@ async def heads(url: str, branches: Collection[str], *, timeout: float = HEAD_TI
     return found
 
 
-async def folder(
-    url: str, branch: str, path: str, wanted: Callable[[str], bool], *, timeout: float = FETCH_TIMEOUT
-) -> list[RemoteFile]:
-    """The regular files directly in folder `path` at the head of `branch` whose name is `wanted`, by name.
-
-    A `path` that is itself a wanted file is a set of one. Raises FolderMissingError, GitError.
-    """
-    check_url(url)
-    check_branch(branch)
-    with tempfile.TemporaryDirectory(prefix="gocdnext-config-") as name, _within(timeout):
-        where = Path(name)
-        plain, secret = _apart(url)
-        await _git(("clone", *_SHALLOW, f"--branch={branch}", "--", plain, "repository"), where, MAX_OUTPUT, secret)
-        return await _read_folder(where / "repository", path, wanted, secret)
-
-
-async def _read_folder(
-    repository: Path, path: str, wanted: Callable[[str], bool], secret: Mapping[str, str]
-) -> list[RemoteFile]:
-    """`secret` as for `_git`: what the clone has left out is fetched when it is read."""
-    single = wanted(path.rpartition("/")[2])
-    tree = f"HEAD:{path.rpartition('/')[0]}" if single else f"HEAD:{path}"
-    try:
-        listing = await _git(("ls-tree", "-z", tree), repository, MAX_OUTPUT)
-    except GitError as error:
-        raise FolderMissingError(f"no folder {path!r} at the head of the branch") from error
-    found: list[RemoteFile] = []
-    left = MAX_FOLDER
-    for entry in listing.decode(errors="replace").split("\0"):
-        meta, _, name = entry.partition("\t")
-        if not meta.startswith("100") or not wanted(name) or (single and name != path.rpartition("/")[2]):
-            continue
-        if len(found) == MAX_FILES:
-            raise GitError(f"more than {MAX_FILES} files in {path!r}")
-        content = await _git(("cat-file", "blob", meta.split()[2]), repository, left, secret)
-        left -= len(content)
-        found.append(RemoteFile(name, content))
-    if single and not found:
-        raise FolderMissingError(f"no file {path!r} at the head of the branch")
-    return sorted(found, key=lambda file: file.name)
-
-
 @contextlib.contextmanager
-def _within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Iterator[None]:
     try:
         with trio.fail_after(seconds):
             yield
@@ -176,60 +144,110 @@ def _within(seconds: float) -> Iterator[None]:
         raise GitError(f"no answer within {seconds:g} s") from None
 
 
-def _apart(url: str) -> tuple[str, dict[str, str]]:
-    """An http(s) url without its user name and password, and the environment that gives them to git instead.
+def credential_in(url: str) -> Credential | None:
+    """The user name and password that an http(s) url carries."""
+    if not has_credentials(url):
+        return None
+    user, _, password = url.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")
+    return Credential(unquote(user), unquote(password))
+
+
+def apart(url: str, credential: Credential | None = None) -> tuple[str, dict[str, str]]:
+    """An http(s) url without its user name and password, and the environment that gives them to git instead; what the url
+    itself says wins over `credential`.
 
     Everybody on the machine can read the arguments of a process; its environment only its owner.
     """
-    if not has_credentials(url):
+    credential = credential_in(url) or credential
+    if credential is None or not url.startswith(("http://", "https://")):
         return url, {}
-    scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    user_info, _, host = authority.rpartition("@")
-    user, _, password = user_info.partition(":")
-    word = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    return f"{scheme}://{host}{slash}{path}", {
+    plain = without_credentials(url)
+    scheme, _, rest = plain.partition("://")
+    word = base64.b64encode(f"{credential.user}:{credential.password}".encode()).decode()
+    return plain, {
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{scheme}://{host}/.extraHeader",
+        "GIT_CONFIG_KEY_0": f"http.{scheme}://{rest.partition('/')[0]}/.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {word}",
     }
 
 
-async def _git(
-    arguments: tuple[str, ...], where: Path, limit: int, secret: Mapping[str, str] = MappingProxyType({})
+async def run(
+    arguments: tuple[str, ...],
+    where: Path,
+    limit: int,
+    secret: Mapping[str, str] = NO_SECRET,
+    *,
+    settings: tuple[str, ...] = (),
+    given: Path | None = None,
+    room: int | None = None,
 ) -> bytes:
-    """Runs git and returns at most `limit` bytes of output. Raises GitError with its last words.
+    """Runs git in `where` and returns at most `limit` bytes of output. Raises GitError with its last words.
 
-    `secret` are more variables of its environment.
+    `secret` are more variables of its environment, `settings` more of its configuration, `given` is a file that it reads.
+    With `room`, the folder may not grow beyond so many bytes.
     """
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _QUIET | dict(secret)
+    options = [word for setting in (*_SETTINGS, *settings) for word in ("-c", setting)]
     out, err = bytearray(), bytearray()
-    try:
-        process = await trio.lowlevel.open_process(
-            ["git", *_OPTIONS, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=where,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise GitError(f"git cannot be started: {error.strerror}; install git on the server") from error
+    excess = ""
+    with _input(given) as stdin:
+        try:
+            process = await trio.lowlevel.open_process(
+                ["git", *options, *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=where,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GitError(f"git cannot be started: {error.strerror}; install git on the server") from error
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_keep_end, process.stderr, err)
-            fits = await _read(process.stdout, out, limit)
-            if not fits:
+
+            async def full(text: str) -> None:
+                nonlocal excess
+                excess = text
                 nursery.cancel_scope.cancel()
-        if not fits:
-            raise GitError(f"more than {limit} bytes of output")
-        await process.wait()
+
+            async def follow() -> None:
+                if not await _read(process.stdout, out, limit):
+                    await full(f"more than {limit} bytes of output")
+                await process.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(_keep_end, process.stderr, err)
+            nursery.start_soon(follow)
+            if room is not None:
+                await _watch(where, room)
+                await full(f"more than {room // 1024**2} MiB came from the repository")
+        if excess:
+            raise GitError(excess)
     finally:
         await _end(process)
     if process.returncode != 0:
         raise GitError(_last_words(err.decode(errors="replace"), process.returncode))
     return bytes(out)
+
+
+def _input(given: Path | None) -> BinaryIO:
+    return open(given or os.devnull, "rb")
+
+
+async def _watch(where: Path, room: int) -> None:
+    """Returns when the files below a folder are larger than `room` bytes together."""
+    while _size(where) <= room:  # noqa: ASYNC110  nobody tells how large files have become
+        await trio.sleep(WATCH_EVERY)
+
+
+def _size(where: Path) -> int:
+    found = 0
+    for folder, _, names in os.walk(where):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found += os.lstat(os.path.join(folder, name)).st_size
+    return found
 
 
 async def _keep_end(stream: trio.abc.ReceiveStream | None, kept: bytearray) -> None:
@@ -268,4 +286,6 @@ def _last_words(text: str, status: int | None) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines[-1:]
     words = "; ".join(told[:2]) or f"git ended with status {status}"
+    if _MOVED.search(words):
+        words += " (the server sends git elsewhere, where it does not go: use the url that the repository has now)"
     return "".join(c if c.isprintable() else " " for c in without_credentials(words))[:500]

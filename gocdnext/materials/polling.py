@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 import structlog
 import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.materials import git
-from gocdnext.materials.access import SignIn, plainly
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
+from gocdnext.materials.remotes import AskHeads, ask_heads
 from gocdnext.materials.together import in_one_transaction
 from gocdnext.runs.changes import Create
 from gocdnext.runs.service import RunService
@@ -63,6 +64,16 @@ class _Repository:
     materials: list[_Material] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Looked:
+    """What a look at repositories found."""
+
+    materials: int = 0
+    runs: list[UUID] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Why heads of materials are not known, or start no run."""
+
+
 def due_at(asked_at: datetime, seconds: float, failures: int, jitter: float) -> datetime:
     """When a repository is asked again that was asked at `asked_at` and has failed `failures` times in a row.
 
@@ -79,24 +90,47 @@ async def poll(
     *,
     clock: Callable[[], datetime],
     draw: Callable[[], float],
-    sign_in: SignIn = plainly,
+    ask: AskHeads = ask_heads,
 ) -> int:
     """One pass over the repositories that are due; how many runs it started. `draw` gives numbers from 0 up to 1.
 
     Raises DatabaseUnavailableError. While another server takes repositories, this one leaves them to it.
     """
     repositories = await db.transaction(functools.partial(_take, clock(), draw))
+    return len((await _ask_all(db, runs, repositories, clock, ask, settle=True)).runs)
+
+
+async def look_now(
+    db: Database, runs: RunService, slug: str, *, clock: Callable[[], datetime], ask: AskHeads = ask_heads
+) -> Looked:
+    """Asks for the heads of all git materials of a project now, polled or not (contract-runs 2.5); what fails is told.
+    Raises DatabaseUnavailableError."""
+    repositories: dict[str, _Repository] = {}
+    for row in await db.fetch(_SQL.materials_of_project, slug):
+        repository = repositories.setdefault(row["url"], _Repository(row["url"], 0))
+        repository.materials.append(_material(row))
+    return await _ask_all(db, runs, list(repositories.values()), clock, ask, settle=False)
+
+
+async def _ask_all(
+    db: Database,
+    runs: RunService,
+    repositories: Sequence[_Repository],
+    clock: Callable[[], datetime],
+    ask: AskHeads,
+    *,
+    settle: bool,
+) -> Looked:
+    """Asks several repositories at a time; with `settle` it is noted how often each has not answered."""
     waiting = iter(repositories)
-    started = 0
+    looked = Looked()
     away: DatabaseUnavailableError | None = None
 
     async def work() -> None:
-        nonlocal started, away
+        nonlocal away
         try:
             for repository in waiting:
-                # In two steps: others add to it while this one waits.
-                found = await _ask(db, runs, repository, clock, sign_in)
-                started += found
+                await _ask(db, runs, repository, clock, ask, looked, settle)
         except DatabaseUnavailableError as error:
             away = error
             nursery.cancel_scope.cancel()
@@ -106,7 +140,7 @@ async def poll(
             nursery.start_soon(work)
     if away is not None:
         raise away
-    return started
+    return looked
 
 
 async def _take(now: datetime, draw: Callable[[], float], conn: Connection) -> list[_Repository]:
@@ -127,49 +161,61 @@ async def _take(now: datetime, draw: Callable[[], float], conn: Connection) -> l
     await conn.execute(_SQL.take_repositories, list(due), [draw() * MAX_JITTER for _ in due], now)
     await conn.execute(_SQL.forget_repositories, now - FORGOTTEN_AFTER)
     for row in await conn.fetch(_SQL.polled_materials, list(due)):
-        material = _Material(
-            row["id"],
-            row["pipeline_id"],
-            row["project_id"],
-            row["branch"],
-            row["interval_ns"],
-            row["provider"],
-            row["last_head_sha"],
-        )
-        due[row["url"]].materials.append(material)
+        due[row["url"]].materials.append(_material(row))
     return [repository for repository in due.values() if repository.materials]
 
 
+def _material(row: asyncpg.Record) -> _Material:
+    return _Material(
+        row["id"],
+        row["pipeline_id"],
+        row["project_id"],
+        row["branch"],
+        row["interval_ns"],
+        row["provider"],
+        row["last_head_sha"],
+    )
+
+
 async def _ask(
-    db: Database, runs: RunService, repository: _Repository, clock: Callable[[], datetime], sign_in: SignIn
-) -> int:
-    """Asks one repository and records what it said; how many runs that started."""
+    db: Database,
+    runs: RunService,
+    repository: _Repository,
+    clock: Callable[[], datetime],
+    ask: AskHeads,
+    looked: Looked,
+    settle: bool,
+) -> None:
+    """Asks one repository, records what it said and adds it to `looked`."""
     failure = ""
     heads: dict[str, str] = {}
     unreadable = {branch: text for branch in _branches(repository) if (text := _trouble(branch))}
+    wanted = _branches(repository) - unreadable.keys()
+    shown = git.without_credentials(repository.url)
     try:
-        url = sign_in(repository.url, *dict.fromkeys(material.project_id for material in repository.materials))
-        heads = await git.heads(url, _branches(repository) - unreadable.keys(), timeout=ANSWER_WITHIN)
+        projects = dict.fromkeys(material.project_id for material in repository.materials)
+        heads = await ask(repository.url, wanted, *projects, timeout=ANSWER_WITHIN)
     except git.GitError as error:
         failure = str(error)
-        shown = git.without_credentials(repository.url)
         _LOG.warning("a repository cannot be polled", url=shown, reason=failure, failures=repository.failures + 1)
-    if failure or repository.failures:
+        looked.errors.append(f"{shown}: {failure}")
+    if settle and (failure or repository.failures):
         await db.execute(_SQL.settle_repository, repository.url, repository.failures + 1 if failure else 0)
     now = clock()
     as_before: list[tuple[UUID, str | None, str | None]] = []
-    started = 0
     for material in repository.materials:
+        looked.materials += 1
         head = heads.get(material.branch)
         if head is None:
-            missing = f"the repository has no branch {material.branch!r}"
+            missing = unreadable.get(material.branch) or f"the repository has no branch {material.branch!r}"
+            if not failure:
+                looked.errors.append(f"{shown}: {missing}")
             as_before.append((material.id, None, unreadable.get(material.branch) or failure or missing))
         elif head == material.head:
             as_before.append((material.id, head, None))
         else:
-            started += await _found(runs, material, head, now)
+            await _found(runs, material, head, now, looked)
     await _record(db, as_before, now)
-    return started
 
 
 def _branches(repository: _Repository) -> set[str]:
@@ -185,13 +231,14 @@ def _trouble(branch: str) -> str:
     return ""
 
 
-async def _found(runs: RunService, material: _Material, head: str, now: datetime) -> int:
+async def _found(runs: RunService, material: _Material, head: str, now: datetime, looked: Looked) -> None:
     """A head that was not there the last time: a run, unless somebody knew it before."""
     arrival = _arrival(material, head, now)
     started = await in_one_transaction(runs, functools.partial(_start, arrival, now))
+    looked.runs += [run.run_id for _, run in started.runs]
     for _, reason in started.refused:
+        looked.errors.append(f"a new head starts no run: {reason}")
         _LOG.warning("a new head starts no run", material=str(material.id), reason=reason)
-    return len(started.runs)
 
 
 def _arrival(material: _Material, head: str, now: datetime) -> Arrival:

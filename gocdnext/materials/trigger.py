@@ -19,7 +19,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import NotFoundError, UnprocessableError
 from gocdnext.materials import git
-from gocdnext.materials.access import SignIn, plainly
+from gocdnext.materials.remotes import AskHeads, ask_heads
 from gocdnext.pipeline.identity import material_id
 from gocdnext.runs.creation import CreatedRun, NewRun, check_triggered_by
 from gocdnext.runs.state import Revision
@@ -52,7 +52,7 @@ async def trigger(
     *,
     clock: Callable[[], datetime],
     more: Mapping[str, object] = NO_MORE,
-    sign_in: SignIn = plainly,
+    ask: AskHeads = ask_heads,
 ) -> CreatedRun:
     """Starts a run of a pipeline by hand; an empty `triggered_by` means `manual`, `more` is added to its `cause_detail`.
 
@@ -65,7 +65,7 @@ async def trigger(
         raise NotFoundError("pipeline not found")
     materials = [row for row in rows if row["id"] is not None]
     by = triggered_by or "manual"
-    head, reason = await _refresh(db, materials, clock, sign_in)
+    head, reason = await _refresh(db, materials, clock, ask)
     from_upstream = await _from_upstream(db, pipeline_id, materials, by)
     if from_upstream is not None:
         return await runs.create(_with(from_upstream, more))
@@ -80,7 +80,7 @@ def _with(new: NewRun, more: Mapping[str, object]) -> NewRun:
 
 
 async def _refresh(
-    db: Database, materials: list[asyncpg.Record], clock: Callable[[], datetime], sign_in: SignIn
+    db: Database, materials: list[asyncpg.Record], clock: Callable[[], datetime], ask: AskHeads
 ) -> tuple[_Modification | None, str]:
     """The head of the first git material, recorded as a modification; or None and why there is none."""
     first = next((row for row in materials if row["type"] == "git"), None)
@@ -88,7 +88,7 @@ async def _refresh(
         return None, ""
     url, branch = first["config"]["url"], first["config"].get("branch") or "main"
     try:
-        revision = await git.head(sign_in(url, first["project_id"]), branch)
+        revision = git.the_one(await ask(url, (branch,), first["project_id"]), branch)
     except git.GitError as error:
         shown = git.without_credentials(url)
         _LOG.info("head of a material is not known", material=str(first["id"]), url=shown, reason=str(error))

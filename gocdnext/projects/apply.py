@@ -14,16 +14,16 @@ import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
-from gocdnext.errors import DomainError, InvalidError, UnprocessableError, UpstreamError
-from gocdnext.materials import git
-from gocdnext.materials.access import SignIn, plainly
+from gocdnext.errors import DomainError, InvalidError, UnavailableError, UnprocessableError, UpstreamError
+from gocdnext.materials import folders, git
+from gocdnext.materials.remotes import Remotes, Repository
 from gocdnext.pipeline import ParsedFile, PipelineError, Problem, check_set, parse_files
 from gocdnext.pipeline.fingerprints import normal_git_url
 from gocdnext.pipeline.plugins import check_plugins
 from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.projects import limits, supported
 from gocdnext.projects.request import ApplyRequest, ScmSource, SourceText
-from gocdnext.projects.store import PipelineFile, Source, Stored, Wanted, store
+from gocdnext.projects.store import PipelineFile, Reading, Source, Stored, Wanted, store
 from gocdnext.secrets.sealing import Keyring
 
 PROVIDERS = ("github", "gitlab", "bitbucket", "manual")
@@ -34,7 +34,7 @@ MAX_WEBHOOK_SECRET = 256
 MAX_TOLD = 20
 """Problems of files that one answer lists."""
 
-_SQL = queries.load("apply")
+_CONFIGS = queries.load("configs")
 _UNDERSTOOD = frozenset({"name_reserved", "deploy_target"})
 """Kinds of problems that are no mistake in a file: it is understood and refused (422)."""
 _PARSING = trio.CapacityLimiter(1)
@@ -47,6 +47,8 @@ class ApplyResult:
 
     stored: Stored
     warnings: tuple[str, ...]
+    revision: str = ""
+    """The commit of the repository that the files were read from, if they were."""
 
 
 async def apply(
@@ -55,12 +57,12 @@ async def apply(
     *,
     now: datetime,
     new_id: Callable[[], UUID],
+    remotes: Remotes | None = None,
     catalogue: Catalogue = NO_PLUGINS,
     keyring: Keyring | None = None,
-    sign_in: SignIn = plainly,
 ) -> ApplyResult:
-    """Makes the project what the request says; with a keyring a bound repository gets a webhook secret. Raises
-    InvalidError, UnprocessableError, UpstreamError.
+    """Makes the project what the request says; with a keyring a bound repository gets a webhook secret. `remotes` are for
+    requests without files. Raises InvalidError, UnprocessableError, UpstreamError, UnavailableError.
 
     Inputs of plugins are checked against the catalogue in files that were sent, not in files that are fetched
     (contract-runs 7.3).
@@ -68,8 +70,14 @@ async def apply(
     files = await _parsed(request.files, catalogue)
     source = None if request.scm_source is None else _source(request.scm_source)
     warnings = list(request.warnings)
+    reading: Reading | None = None
     if source is not None and not files:
-        files = await _fetched(db, request, source, warnings, sign_in)
+        if remotes is None:
+            raise UnavailableError("server has no config fetcher wired")
+        repository, path = await _to_be_read(db, request, source)
+        found = await fetched(remotes, repository, source.default_branch, path)
+        files, reading = found.files, found.reading
+        warnings += found.warnings
     _check(files)
     wanted = Wanted(
         slug=request.slug,
@@ -79,9 +87,10 @@ async def apply(
         config_path=request.config_path,
         pipelines=files,
         source=source,
+        reading=reading,
     )
     stored = await db.transaction(lambda conn: store(conn, wanted, now, new_id, keyring))
-    return ApplyResult(stored, tuple(dict.fromkeys(warnings)))
+    return ApplyResult(stored, tuple(dict.fromkeys(warnings)), "" if reading is None else reading.revision)
 
 
 async def _parsed(files: Sequence[SourceText], catalogue: Catalogue) -> tuple[PipelineFile, ...]:
@@ -137,35 +146,74 @@ def _source(given: ScmSource) -> Source:
     return Source(given.provider, normal_git_url(url), url, branch, given.auth_ref, given.webhook_secret)
 
 
-async def _fetched(
-    db: Database, request: ApplyRequest, source: Source, warnings: list[str], sign_in: SignIn
-) -> tuple[PipelineFile, ...]:
-    """The files of the folder at the head of the default branch. Raises UpstreamError, UnprocessableError."""
-    row = await db.fetchrow(_SQL.bound_source, request.slug)
+async def _to_be_read(db: Database, request: ApplyRequest, source: Source) -> tuple[Repository, str]:
+    """The repository, and the folder in it: what the request says, else what is stored."""
+    row = await db.fetchrow(_CONFIGS.bound, request.slug)
     path = request.config_path or (DEFAULT_FOLDER if row is None else row["config_path"])
-    projects = () if row is None else (row["project_id"],)
-    url = sign_in(source.clone_url, *projects, provider=source.provider, token=source.auth_ref)
+    if row is None:
+        return Repository(source.provider, source.clone_url, token=source.auth_ref), path
+    # What was kept stays (upsert_scm_source), but it is not shown to another repository than it was given for.
+    kept = row["auth_ref"] if row["url"] == source.url else ""
+    return Repository(source.provider, source.clone_url, row["project_id"], source.auth_ref or kept), path
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The pipelines of a folder in a repository."""
+
+    files: tuple[PipelineFile, ...]
+    reading: Reading | None
+    warnings: tuple[str, ...] = ()
+
+
+async def fetched(
+    remotes: Remotes,
+    repository: Repository,
+    branch: str,
+    path: str,
+    *,
+    timeout: float = folders.FETCH_TIMEOUT,
+    prefix: str = "",
+) -> Fetched:
+    """The pipelines in the folder at the head of a branch; one that is not there is a warning. `prefix` is how an error
+    begins (contract-runs 2.4, 2.5). Raises UpstreamError, BrokenError."""
     try:
-        found = await git.folder(url, source.default_branch, path, _is_yaml)
-    except git.FolderMissingError as error:
-        warnings.append(f"{error}: the project has no pipelines")
-        return ()
+        found = await remotes.folder(repository, branch, path, timeout=timeout)
+    except folders.FolderMissingError as error:
+        reading = Reading(error.revision) if error.revision else None
+        return Fetched((), reading, (f"{error}: the project has no pipelines",))
     except git.GitError as error:
-        where = git.without_credentials(source.clone_url)
-        raise UpstreamError(f"fetch {path}/ from repo: {where}, branch {source.default_branch!r}: {error}") from None
-    if not found:
-        warnings.append(f"the folder {path!r} of the repository has no YAML files: the project has no pipelines")
+        where = git.without_credentials(repository.clone_url)
+        begin = prefix or f"fetch {path}/ from repo"
+        raise UpstreamError(f"{begin}: {where}, branch {branch!r}: {error}") from None
+    warnings = (
+        ()
+        if found.files
+        else (f"the folder {path!r} of the repository has no YAML files: the project has no pipelines",)
+    )
+    return Fetched(await understood(found, path), Reading(found.revision), warnings)
+
+
+class BrokenError(UnprocessableError):
+    """The files of a repository are no configuration; `revision` is the commit that has them."""
+
+    def __init__(self, message: str, revision: str, *, details: object = None) -> None:
+        super().__init__(message, details=details)
+        self.revision = revision
+
+
+async def understood(folder: folders.Folder, path: str, catalogue: Catalogue = NO_PLUGINS) -> tuple[PipelineFile, ...]:
+    """The pipelines of files that were read; inputs of plugins are checked only with a catalogue (7.3). Raises
+    BrokenError."""
     try:
-        return await _parsed([_text(file) for file in found], NO_PLUGINS)
+        files = await _parsed([_text(file) for file in folder.files], catalogue)
+        _check(files)
     except (InvalidError, UnprocessableError) as error:
-        raise UnprocessableError(f"parse remote {path}/: {error}") from None
+        raise BrokenError(f"parse remote {path}/: {error}", folder.revision, details=error.details) from None
+    return files
 
 
-def _is_yaml(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
-
-
-def _text(file: git.RemoteFile) -> SourceText:
+def _text(file: folders.RemoteFile) -> SourceText:
     try:
         content = file.content.decode()
     except UnicodeDecodeError as error:

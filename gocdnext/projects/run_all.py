@@ -10,7 +10,7 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.errors import DomainError, NotFoundError
-from gocdnext.materials.access import SignIn, plainly
+from gocdnext.materials.remotes import AskHeads, ask_heads
 from gocdnext.materials.trigger import Runs, trigger
 from gocdnext.runs.creation import check_triggered_by
 
@@ -27,7 +27,7 @@ class Fired:
 
 
 async def run_all(
-    db: Database, runs: Runs, slug: str, triggered_by: str, *, clock: Callable[[], datetime], sign_in: SignIn = plainly
+    db: Database, runs: Runs, slug: str, triggered_by: str, *, clock: Callable[[], datetime], ask: AskHeads = ask_heads
 ) -> list[Fired]:
     """Starts a run of each pipeline of the project `slug`, by name. Raises NotFoundError, InvalidError."""
     check_triggered_by(triggered_by)
@@ -40,7 +40,7 @@ async def run_all(
         if row["id"] is None:
             break  # a project without pipelines
         try:
-            made = await trigger(db, runs, row["id"], triggered_by, clock=clock, more=more, sign_in=sign_in)
+            made = await trigger(db, runs, row["id"], triggered_by, clock=clock, more=more, ask=ask)
         except (DomainError, DatabaseUnavailableError) as error:
             fired.append(Fired(row["id"], error=str(error)))
         else:

@@ -26,6 +26,7 @@ from gocdnext.secrets import hooks, profiles
 from gocdnext.secrets.sealing import Keyring
 
 _SQL = queries.load("apply")
+_CONFIGS = queries.load("configs")
 MAX_TOLD = 20
 """Jobs that do not fit their profile which one answer lists."""
 
@@ -52,6 +53,19 @@ class Source:
     """Empty: as it is stored, or a new one."""
 
 
+class OvertakenError(Exception):
+    """The project's configuration was changed while its repository was read: what was read may be older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The commit of the project's repository that the pipelines were read from."""
+
+    revision: str
+    count: int | None = None
+    """The source's `sync_count` before it was read; None: what was changed meanwhile does not matter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the project is to be after the apply."""
@@ -63,6 +77,8 @@ class Wanted:
     config_path: str
     pipelines: tuple[PipelineFile, ...]
     source: Source | None
+    reading: Reading | None = None
+    """None: the pipelines came from somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +120,7 @@ async def store(
     conn: Connection, wanted: Wanted, now: datetime, new_id: Callable[[], UUID], keyring: Keyring | None
 ) -> Stored:
     """Brings the project to `wanted` inside the caller's transaction, whatever it was before. Without a keyring no webhook
-    secret is kept. Raises UnprocessableError for jobs that do not fit their runner profile."""
+    secret is kept. Raises OvertakenError, UnprocessableError for jobs that do not fit their runner profile."""
     project = await conn.fetchrow(
         _SQL.upsert_project,
         new_id(),
@@ -117,6 +133,8 @@ async def store(
     assert project is not None
     project_id: UUID = project["id"]
     source = await _bind(conn, project_id, wanted.source, now, new_id)
+    if source is not None:
+        await _stamp(conn, project_id, source["id"], wanted.reading, now)
     # The rest of the transaction is alone with this project: the upsert holds its row.
     existing = {row["name"]: row for row in await conn.fetch(_SQL.stored_pipelines, project_id)}
     changes = _Changes(now, new_id)
@@ -162,6 +180,14 @@ async def _bind(
         source.auth_ref,
         now,
     )
+
+
+async def _stamp(conn: Connection, project_id: UUID, source_id: UUID, reading: Reading | None, now: datetime) -> None:
+    """Notes where the configuration comes from that is in force from now on."""
+    if reading is None:
+        await conn.execute(_CONFIGS.changed_by_hand, project_id)
+    elif await conn.fetchval(_CONFIGS.in_force, source_id, reading.revision, now, reading.count) is None:
+        raise OvertakenError
 
 
 async def _stored_source(

@@ -193,7 +193,7 @@ class Changes:
         """The run as it should be, from what this process remembers of its pipeline; None when it has to be read."""
         head = self._heads.get(new.pipeline_id)
         definition = None if head is None else self._definitions.known(head.definition_id)
-        if head is None or definition is None or concerns_others(definition):
+        if head is None or definition is None or concerns_others(definition) or new.definition_id is not None:
             return None
         allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
         return None if self._asks(allotted.run) else allotted

@@ -49,7 +49,7 @@ class Consequences:
         """A run with its number, which is held for it until the transaction ends. Raises NotFoundError,
         UnprocessableError."""
         head = await creation.lock_head(conn, new.pipeline_id)
-        definition = await self._definitions.get(conn, head.definition_id)
+        definition = await self._definitions.get(conn, new.definition_id or head.definition_id)
         return creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
 
     async def keep(self, conn: Connection, allotted: Allotted, run: Run, aftermath: Aftermath, *, tell: bool) -> None:

@@ -48,6 +48,8 @@ class NewRun:
     """The run's lane (spec-pipelines 9.4); cut at 255 bytes."""
     upstream_run_id: UUID | None = None
     """The run whose stage starts this one; at most one run of a pipeline has it."""
+    definition_id: UUID | None = None
+    """The snapshot that it is made from, where that is not the pipeline's own (contract-admin 8.7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Allotted:
     run: Run
     head: Head
     upstream_run_id: UUID | None
+    definition_id: UUID | None
 
 
 async def lock_head(conn: Connection, pipeline_id: UUID) -> Head:
@@ -146,7 +149,7 @@ def allot(new: NewRun, head: Head, definition: Pipeline, *, now: datetime, new_i
         stages=stages,
         jobs=tuple(sorted(jobs, key=_order(stages))),
     )
-    return Allotted(run, head, new.upstream_run_id)
+    return Allotted(run, head, new.upstream_run_id, new.definition_id)
 
 
 async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool, guessed: bool = False) -> bool:
@@ -184,6 +187,7 @@ async def insert(conn: Connection, allotted: Allotted, run: Run, *, tell: bool, 
         *_job_columns(run.jobs, run.definition),
         *_gate_columns(run.jobs, run.definition),
         head.notifications if guessed else None,
+        allotted.definition_id,
     )
     return row is not None
 

@@ -195,6 +195,20 @@ class RunService:
             raise NotFoundError("run not found")
         return await self.create(replay(run, triggered_by))
 
+    async def rerun_once(
+        self, run_id: UUID, triggered_by: str, claim: Callable[[Connection], Awaitable[bool]]
+    ) -> CreatedRun | None:
+        """`rerun`, if `claim` (asyncio side, in the transaction that makes the run) says that it is to be; else None."""
+        run = await self._changes.read(run_id)
+        if run is None:
+            raise NotFoundError("run not found")
+        new = replay(run, triggered_by)
+
+        async def work(conn: Connection, create: Create) -> CreatedRun | None:
+            return await create(new) if await claim(conn) else None
+
+        return await self.create_in(work)
+
     async def reasons(self, run_ids: Collection[UUID]) -> dict[UUID, Reasons]:
         """Why runs and their jobs wait, from the function that decides; one statement. A run that is gone is left out."""
         if not run_ids:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gocdnext.db.pool import Database
 from gocdnext.materials import polling
-from gocdnext.materials.access import SignIn, plainly
+from gocdnext.materials.remotes import AskHeads, ask_heads
 from gocdnext.runs.service import RunService
 from gocdnext.sweepers.periodic import every
 
@@ -16,7 +16,7 @@ EVERY = 10.0
 """Seconds between two looks at what is due."""
 
 
-async def run(db: Database, runs: RunService, clock: Callable[[], datetime], sign_in: SignIn = plainly) -> None:
+async def run(db: Database, runs: RunService, clock: Callable[[], datetime], ask: AskHeads = ask_heads) -> None:
     """Polls until cancelled, at once for the first time."""
     draw = random.Random().random
-    await every(EVERY, "polls", lambda: polling.poll(db, runs, clock=clock, draw=draw, sign_in=sign_in), first=0.0)
+    await every(EVERY, "polls", lambda: polling.poll(db, runs, clock=clock, draw=draw, ask=ask), first=0.0)

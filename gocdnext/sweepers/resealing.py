@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gocdnext.auth.providers import stored
 from gocdnext.db.pool import Database
+from gocdnext.providers.apps import Apps
 from gocdnext.secrets import hooks, profiles, scm_credentials
 from gocdnext.secrets.sealing import Keyring
 from gocdnext.secrets.store import Secrets
@@ -14,7 +15,7 @@ EVERY = 3600.0
 FIRST = 5.0
 
 
-async def run(secrets: Secrets, keyring: Keyring, db: Database) -> None:
+async def run(secrets: Secrets, keyring: Keyring, db: Database, apps: Apps) -> None:
     """Seals anew until cancelled."""
 
     async def sweep() -> int:
@@ -24,6 +25,7 @@ async def run(secrets: Secrets, keyring: Keyring, db: Database) -> None:
             + await scm_credentials.reseal(db, keyring)
             + await profiles.reseal(db, keyring)
             + await stored.reseal(db, keyring)
+            + await apps.reseal()
         )
 
     await every(EVERY, "resealing", sweep, first=FIRST)

@@ -1,16 +1,5 @@
 -- What an apply reads and stores: the project, its repository, pipelines, definitions and materials.
 
--- name: bound_source
--- What apply must know before it reads a repository: the project's folder and the repository bound to it.
-SELECT
-    p.id AS project_id,
-    p.config_path,
-    s.clone_url,
-    s.default_branch
-FROM projects p
-LEFT JOIN scm_sources s ON s.project_id = p.id
-WHERE p.slug = $1;
-
 -- name: upsert_project
 -- Makes or renames a project and holds its row, so that two applies of one slug go one after the other.
 -- An empty $5 keeps the folder. `xmax` is 0 only on a row that this statement has made.

@@ -69,6 +69,30 @@ WHERE
     AND coalesce((m.config ->> 'poll_seconds')::double precision, s.poll_interval_ns / 1e9) > 0
 ORDER BY p.project_id, p.name, m.id;
 
+-- name: materials_of_project
+-- The git materials of project $1 that a push may start, whether they are polled or not, with what was found there last.
+SELECT
+    m.id,
+    m.pipeline_id,
+    p.project_id,
+    m.config ->> 'url' AS url,
+    m.config ->> 'branch' AS branch,
+    coalesce((m.config ->> 'poll_seconds')::bigint * 1000000000, s.poll_interval_ns, 0) AS interval_ns,
+    CASE WHEN s.clone_url = m.config ->> 'url' THEN s.provider ELSE 'manual' END AS provider,
+    o.last_head_sha
+FROM projects pr
+INNER JOIN pipelines p ON p.project_id = pr.id
+INNER JOIN pipeline_definitions d ON d.id = p.definition_id
+INNER JOIN materials m ON m.pipeline_id = p.id
+LEFT JOIN scm_sources s ON s.project_id = p.project_id
+LEFT JOIN material_poll_state o ON o.material_id = m.id
+WHERE
+    pr.slug = $1
+    AND m.type = 'git'
+    AND m.config -> 'events' ? 'push'
+    AND coalesce(d.definition #> '{when,events}' ? 'push', TRUE)
+ORDER BY p.name, m.id;
+
 -- name: hold_pipeline
 -- Locks a pipeline first, as everybody does who makes runs of it or applies it; nothing when it is gone.
 SELECT id FROM pipelines

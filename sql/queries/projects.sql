@@ -29,6 +29,9 @@ SELECT
     s.default_branch,
     s.auth_ref,
     s.poll_interval_ns,
+    s.last_synced_at,
+    s.last_synced_revision,
+    s.sync_error,
     (
         SELECT jsonb_agg(jsonb_build_object('key', l.key, 'value', l.value) ORDER BY l.key, l.value)
         FROM project_labels l

@@ -20,8 +20,8 @@ WHERE id = $1;
 
 -- name: insert_run
 -- A whole run in one round trip, as its first dispatch pass left it: the pipeline's next number if that is still $4 and
--- its definition and (where $44 is given) its project's notifications are these; the run, its stages, jobs and gates, and
--- word to every server where something of it waits ($12).
+-- its definition and (where $44 is given) its project's notifications are these; the run (of definition $45, where it is not
+-- made from the pipeline's), its stages, jobs and gates, and word to every server where something of it waits ($12).
 WITH numbered AS (
     UPDATE pipelines p
     SET last_counter = $4
@@ -43,7 +43,7 @@ run AS (
     SELECT
         $1,
         numbered.id,
-        $3,
+        coalesce($45, $3),
         $4,
         $5,
         $6,

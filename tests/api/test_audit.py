@@ -40,7 +40,7 @@ async def events(world: World, **params: Any) -> Any:
 
 
 SAID_ELSEWHERE = {"PUT /artifacts/<token>"} | {
-    f"POST /api/webhooks/{name}" for name in ("github", "gitlab", "bitbucket")
+    f"POST /api/webhooks/{name}" for name in ("github", "gitlab", "bitbucket", "github/app")
 }
 """The story of a run, and deliveries that have rows of their own."""
 NOTHING_TO_DO = {

@@ -22,16 +22,20 @@ from gocdnext import config
 from gocdnext.api import listen
 from gocdnext.api.app import create_app
 from gocdnext.api.services import Services, utc_now
-from gocdnext.auth.providers.registry import Providers
+from gocdnext.auth.providers.registry import Providers as SignInProviders
 from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.materials.access import Access
+from gocdnext.materials.remotes import Remotes
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
+from gocdnext.projects.sync import Configs
+from gocdnext.providers.app_webhook import AppWebhook
+from gocdnext.providers.room import Providers, open_providers
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
@@ -74,7 +78,9 @@ class World:
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: trio.Event = field(default_factory=trio.Event)
     now: datetime = field(default_factory=lambda: datetime(2026, 4, 28, 13, 0, tzinfo=UTC))
+    providers: Providers = field(init=False)
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
+    configs: Configs | None = None
 
     def __post_init__(self) -> None:
         self.identity = Room(self.db, self.clock, uuid4)
@@ -159,9 +165,11 @@ async def served(
     auth: bool = False,
     catalogue: Catalogue = NO_PLUGINS,
     variables: Mapping[str, str] = NO_VARIABLES,
+    reads: bool = False,
     **connect: Any,
 ) -> AsyncIterator[World]:
-    """A served application on a database; `variables` are more of its environment."""
+    """A served application on a database; `variables` are more of its environment. With `reads`, pushes make it read
+    configurations."""
     environ = {"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(tmp_path), **variables}
     settings = config.load(environ)
     async with (
@@ -173,8 +181,19 @@ async def served(
         world.metrics.watch(world.fleet.slots)
         world.identity = Room(db, world.clock, uuid4, operator_token=TOKEN if auth else None)
         settings = replace(settings, auth_enabled=auth)
-        world.identity.providers = Providers(db, KEYRING, outbound, settings, world.clock)
+        world.identity.providers = SignInProviders(db, KEYRING, outbound, settings, world.clock)
         await world.identity.providers.reload()
+        world.providers = open_providers(settings, db, KEYRING, outbound, world.metrics, world.clock)
+        access = Access(db, KEYRING)
+        configs = Configs(
+            db,
+            Remotes(outbound, access.url, world.providers.accounts.of),
+            keyring=KEYRING,
+            catalogue=catalogue,
+            clock=world.clock,
+            new_id=uuid4,
+        )
+        world.configs = configs
         services = world.services = Services(
             db=db,
             runs=world.runs,
@@ -184,12 +203,16 @@ async def served(
             metrics=world.metrics,
             blobs=blobs_in(tmp_path, db),
             identity=world.identity,
-            webhooks=Webhooks(db, world.runs, KEYRING, clock=world.clock),
+            # The repositories of the providers' examples are on no test's network: who wants them read says so.
+            webhooks=Webhooks(db, world.runs, KEYRING, clock=world.clock, configs=configs if reads else None),
             keyring=KEYRING,
-            access=Access(db, KEYRING),
+            access=access,
             default_profile=DefaultProfile(db, world.secrets.tell_default),
             shutdown=world.shutdown,
             outbound=outbound,
+            configs=configs,
+            providers=world.providers,
+            app_webhook=AppWebhook(db, world.runs, world.providers.apps, clock=world.clock, new_id=uuid4),
             catalogue=catalogue,
             clock=world.clock,
         )

@@ -28,6 +28,7 @@ LEVELS = (
         "importers",
         "client",
         "plugins",
+        "providers",
         "reports",
     },
     {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd"},

@@ -73,6 +73,8 @@ from gocdnext.api.wire.projects import (
     PipelineSummary,
     PollInterval,
     PollIntervalBody,
+    PrHeadConfig,
+    PrHeadConfigBody,
     ProjectDetail,
     Projects,
     ProjectSummary,
@@ -81,6 +83,7 @@ from gocdnext.api.wire.projects import (
     ScmInfo,
     StageRunSummary,
     StageStat,
+    Synced,
 )
 from gocdnext.api.wire.reports import (
     Coverage,
@@ -191,6 +194,8 @@ __all__ = [
     "Plugins",
     "PollInterval",
     "PollIntervalBody",
+    "PrHeadConfig",
+    "PrHeadConfigBody",
     "ProjectDetail",
     "ProjectSummary",
     "Projects",
@@ -218,6 +223,7 @@ __all__ = [
     "StageRunSummary",
     "StageStat",
     "StartedRun",
+    "Synced",
     "TestCase",
     "TestHistory",
     "TestHistoryEntry",

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from gocdnext.api.wire.base import Id, Time, Wire
+from gocdnext.api.wire.providers import WebhookResult
 from gocdnext.api.wire.runs import RunSummary
 
 PipelineFile = Annotated[str, msgspec.Meta(extra_json_schema={"contentMediaType": "application/yaml"})]
@@ -103,6 +104,11 @@ class ScmInfo(Wire):
     default_branch: str
     auth_ref: str = ""
     poll_interval_ns: int = 0
+    last_synced_at: Time | None = None
+    """Since when the configuration of `last_synced_revision` is in force, if it came from the repository."""
+    last_synced_revision: str = ""
+    sync_error: str = ""
+    """Why the configuration that the repository has now is not in force."""
 
 
 class PollIntervalBody(Wire):
@@ -190,7 +196,29 @@ class Applied(Wire):
     pipelines_applied: int
     pipelines_removed: list[str]
     scm_source: AppliedScmSource | None = None
+    webhooks: list[WebhookResult] = []
+    """What became of the hook at the provider, where the server registers hooks."""
     warnings: list[str] = []
+
+
+class Synced(Applied, kw_only=True):
+    """What a sync did (2.5)."""
+
+    materials_polled: int
+    runs: list[Id]
+    """Started by heads that nobody knew."""
+    revision: str = ""
+    """The commit that the configuration was read from."""
+    errors: list[str] = []
+    """Of materials; the others were looked at."""
+
+
+class PrHeadConfigBody(Wire, forbid_unknown_fields=True):
+    enabled: bool | None = None
+
+
+class PrHeadConfig(Wire):
+    enabled: bool
 
 
 class DeletedProject(Wire):

@@ -37,6 +37,8 @@ class BranchPush:
     committed_at: datetime | None
     changed: frozenset[str] | None
     """Paths of the files that changed; None when not all of them are told."""
+    before: str = ""
+    """Where the branch was; empty when that is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Request:
     labels: tuple[str, ...]
     from_fork: bool
     """Whether it comes from another repository, or may."""
+    changed: frozenset[str] | None = None
+    """Paths of the files that it changes; None when they are not known: no provider sends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,13 @@ def converted(payload: object, kind: type[T], what: str) -> T:
         return msgspec.convert(payload, kind)
     except msgspec.ValidationError as error:
         raise PayloadError(f"invalid {what} payload: {error}") from None
+
+
+def number_at(payload: object, *path: str) -> int:
+    """The whole number at a path of keys; 0 when there is none."""
+    for key in path:
+        payload = payload.get(key) if isinstance(payload, dict) else None
+    return payload if isinstance(payload, int) and not isinstance(payload, bool) else 0
 
 
 def at(payload: object, *path: str) -> str:

@@ -33,6 +33,7 @@ class _Repository(msgspec.Struct):
 class _Push(msgspec.Struct):
     ref: str
     repository: _Repository
+    before: str = ""
     after: str = ""
     deleted: bool = False
     forced: bool = False
@@ -119,7 +120,7 @@ def _push(push: _Push) -> Event:
     revision = events.commit(push.after, "push")
     if head is None:
         return Nothing("the push has no head commit")
-    return BranchPush(url, branch, revision, author, message, committed_at, _changed(push))
+    return BranchPush(url, branch, revision, author, message, committed_at, _changed(push), events.text(push.before))
 
 
 def _changed(push: _Push) -> frozenset[str] | None:

@@ -1,12 +1,13 @@
 """Webhooks come in: whose are they, what do they say, which runs do they start (contract-admin 8; design 9, 18 and 22).
 
 Delivery, modifications and runs are one transaction, so a push is kept with its runs or not at all. Nothing here asks a
-repository or a provider.
+repository or a provider itself; `Configurations` does, before the runs are made and for a bounded time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import parse_qs
 
@@ -22,7 +23,8 @@ from gocdnext.materials.together import Runs, again_after_deadlocks
 from gocdnext.materials.webhooks import deliveries, ladder
 from gocdnext.materials.webhooks.bitbucket import BITBUCKET
 from gocdnext.materials.webhooks.deliveries import Answer, Delivery
-from gocdnext.materials.webhooks.events import Event, Headers, Nothing, PayloadError, Provider, TagPush
+from gocdnext.materials.webhooks.drift import Configurations, Drift, together
+from gocdnext.materials.webhooks.events import BranchPush, Event, Headers, Nothing, PayloadError, Provider, TagPush
 from gocdnext.materials.webhooks.events import Request as PullRequest
 from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.gitlab import GITLAB
@@ -46,7 +48,17 @@ TRIES = 3
 class Webhooks:
     """The webhook room. Trio side; every method may raise DatabaseUnavailableError."""
 
-    def __init__(self, db: Database, runs: Runs, keyring: Keyring, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        runs: Runs,
+        keyring: Keyring,
+        *,
+        clock: Callable[[], datetime],
+        configs: Configurations | None = None,
+    ) -> None:
+        """Without `configs` pushes change no configuration."""
+        self._configs = configs
         self._db = db
         self._runs = runs
         self._keyring = keyring
@@ -72,6 +84,8 @@ class Webhooks:
             raise ConflictError(
                 "this delivery was never shown to be the provider's: it can only be sent again from there"
             )
+        if row["provider"] not in PROVIDERS:
+            raise ConflictError("a delivery of a GitHub App can only be sent again from there")
         delivery = Delivery(
             provider=PROVIDERS[row["provider"]],
             event=row["event"],
@@ -153,24 +167,57 @@ class Webhooks:
     async def carry_out(self, delivery: Delivery, events: Sequence[Event]) -> tuple[int, Answer]:
         """The ladder with what a delivery says, and the transaction at its end; the delivery's id and its answer."""
         verdicts = []
+        drift = together([found for event in events if (found := await self._drift(event, delivery)) is not None])
         for event in events:
             waiting = await self._waiting(event)
+            event = await self._with_files(event, waiting, delivery)
             verdict = ladder.decide(event, waiting, delivery.provider.name, delivery.name, delivery.trace)
             if not waiting and not isinstance(event, Nothing) and not verdict.skipped_by:
                 await self._explain(event, delivery)
             verdicts.append(verdict)
+        blocked = await self._proposed(events, verdicts, delivery)
         arrivals = [arrival for verdict in verdicts for arrival in verdict.arrivals]
 
         async def work(conn: Connection, create: Create) -> tuple[int, Answer]:
             done = await start_runs(conn, create, arrivals, delivery.received_at)
             _tell(delivery, done)
-            answer = _answer(events, verdicts, done)
+            answer = _blocked(blocked, _answer(events, verdicts, done, drift))
             return await deliveries.keep(conn, delivery, answer), answer
 
         if arrivals:
             return await again_after_deadlocks(self._runs, work, TRIES)
-        answer = _answer(events, verdicts, Started())
+        answer = _blocked(blocked, _answer(events, verdicts, Started(), drift))
         return await self._db.run(lambda conn: deliveries.keep(conn, delivery, answer)), answer
+
+    async def _drift(self, event: Event, delivery: Delivery) -> Drift | None:
+        """What the push did to the configuration of projects (8.3, 5): never a reason to stop."""
+        if self._configs is None or not isinstance(event, BranchPush):
+            return None
+        return await self._configs.pushed(event, delivery.trace)
+
+    async def _with_files(self, event: Event, waiting: Sequence[Waiting], delivery: Delivery) -> Event:
+        """A pull request with the files that it changes, where a material asks for paths (8.4)."""
+        asks = isinstance(event, PullRequest) and any(one.paths for one in waiting)
+        if self._configs is None or not asks or delivery.provider is not GITHUB:
+            return event
+        assert isinstance(event, PullRequest)
+        return replace(event, changed=await self._configs.changed_files(event, delivery.trace))
+
+    async def _proposed(
+        self, events: Sequence[Event], verdicts: Sequence[Verdict], delivery: Delivery
+    ) -> dict[str, object]:
+        """Lets requests bring their configuration (8.7). Empty, or the refusal of a request whose own is not to be had."""
+        refused: dict[str, object] = {}
+        for event, verdict in zip(events, verdicts, strict=True):
+            asks = isinstance(event, PullRequest) and not event.from_fork and verdict.arrivals
+            if self._configs is None or not asks or delivery.provider is not GITHUB:
+                continue
+            assert isinstance(event, PullRequest)
+            found = await self._configs.proposed(event, verdict.arrivals, delivery.trace)
+            verdict.arrivals = list(found.arrivals)
+            if found.error:
+                refused = {"status": found.status, "error": found.error, "pr_number": event.number}
+        return refused
 
     async def _waiting(self, event: Event) -> list[Waiting]:
         """The materials that the event may concern."""
@@ -234,7 +281,7 @@ def _short(arrival: Arrival) -> str:
     return f"{arrival.kind} {arrival.branch!r} at {arrival.revision[:12]}"
 
 
-def _answer(events: Sequence[Event], verdicts: Sequence[Verdict], done: Started) -> Answer:
+def _answer(events: Sequence[Event], verdicts: Sequence[Verdict], done: Started, drift: Drift | None) -> Answer:
     """The answer of 8.3, 11 (and 8.5, 8.6), or of the rule that ended it."""
     by_event = sum(verdict.by_event for verdict in verdicts)
     by_paths = sum(verdict.by_paths for verdict in verdicts)
@@ -244,8 +291,9 @@ def _answer(events: Sequence[Event], verdicts: Sequence[Verdict], done: Started)
         dropped["filtered_by_paths"] = by_paths
     if by_event:
         dropped["filtered_by_event"] = by_event
+    drifted: dict[str, object] = {} if drift is None else {"drift": drift.told()}
     if not entered:
-        return _without_runs(events, verdicts, dropped)
+        return _without_runs(events, verdicts, dropped, drifted)
     if done.refused and not done.runs and not done.known:
         return Answer(500, {"error": "internal error"}, deliveries.ERROR)
     details = [
@@ -262,6 +310,7 @@ def _answer(events: Sequence[Event], verdicts: Sequence[Verdict], done: Started)
         "run_details": details,
         "materials": entered,
         **dropped,
+        **drifted,
     }
     for event in events:
         if isinstance(event, TagPush):
@@ -276,9 +325,25 @@ def _answer(events: Sequence[Event], verdicts: Sequence[Verdict], done: Started)
     )
 
 
-def _without_runs(events: Sequence[Event], verdicts: Sequence[Verdict], dropped: dict[str, object]) -> Answer:
+def _blocked(refused: dict[str, object], answer: Answer) -> Answer:
+    """The answer to a request whose own configuration is not to be had: what ran all the same, and why the rest did not."""
+    if not refused:
+        return answer
+    status = refused["status"]
+    assert isinstance(status, int)
+    body: dict[str, object] = {"runs": [str(run) for run in answer.runs], "error": refused["error"]}
+    body["pr_number"] = refused["pr_number"]
+    return Answer(status, body, deliveries.ERROR, answer.runs, answer.material_id)
+
+
+def _without_runs(
+    events: Sequence[Event], verdicts: Sequence[Verdict], dropped: dict[str, object], drifted: dict[str, object]
+) -> Answer:
     if marker := next((verdict.skipped_by for verdict in verdicts if verdict.skipped_by), ""):
-        return Answer(200, {"skipped_by": marker}, deliveries.SKIPPED)
+        return Answer(200, {"skipped_by": marker, **drifted}, deliveries.SKIPPED)
+    if not dropped and drifted:
+        # The push has done something, though it starts nothing (8.3, 7).
+        return Answer(202, {"runs": [], **drifted, "warning": _warning(events)}, deliveries.ACCEPTED)
     quiet = not dropped or (
         # A request or tag that no material listens to is nobody's business (8.5, 8.6).
         "filtered_by_paths" not in dropped
@@ -286,4 +351,13 @@ def _without_runs(events: Sequence[Event], verdicts: Sequence[Verdict], dropped:
     )
     if quiet:
         return Answer(204, None, deliveries.IGNORED)
-    return Answer(200, {"runs": [], **dropped}, deliveries.IGNORED)
+    if drifted and "filtered_by_paths" not in dropped:
+        return Answer(202, {"runs": [], **dropped, **drifted}, deliveries.ACCEPTED)
+    return Answer(200, {"runs": [], **dropped, **drifted}, deliveries.IGNORED)
+
+
+def _warning(events: Sequence[Event]) -> str:
+    where = ", ".join(
+        f"{normal_git_url(event.url)}@{event.branch}" for event in events if isinstance(event, BranchPush)
+    )
+    return f"no pipeline material matched {where} — no run started"

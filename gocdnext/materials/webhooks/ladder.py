@@ -111,7 +111,7 @@ def _wants(one: Waiting, wanted: str, trace: Trace) -> bool:
 
 def _by_paths(waiting: list[Waiting], event: BranchPush | TagPush | Request, trace: Trace) -> list[Waiting]:
     """Those whose paths the change touches, or may touch. Tags touch nothing and are for everybody."""
-    changed = event.changed if isinstance(event, BranchPush) else None
+    changed = None if isinstance(event, TagPush) else event.changed
     left = []
     tries = 0
     for one in waiting:

@@ -27,12 +27,16 @@ from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
-from gocdnext.materials.access import Access
+from gocdnext.materials.access import Access, plainly
+from gocdnext.materials.remotes import Remotes
 from gocdnext.materials.webhooks.intake import Webhooks
 from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.pipeline import model
+from gocdnext.projects.sync import Configs
 from gocdnext.proto import agent_pb2 as pb
+from gocdnext.providers.app_webhook import AppWebhook
+from gocdnext.providers.room import open_providers
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
@@ -232,6 +236,10 @@ class Plant:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
 
 
+async def nobody(place: object, token: str) -> None:
+    """No provider is called for any repository."""
+
+
 @contextlib.asynccontextmanager
 async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIterator[Plant]:
     """A plant whose doors are open."""
@@ -251,7 +259,10 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         access=Access(db, KEYRING),
         default_profile=DefaultProfile(db, lambda _: None),
         shutdown=plant.shutdown,
-        outbound=Outbound(settings.outbound, plant.clock),
+        outbound=(outbound := Outbound(settings.outbound, plant.clock)),
+        configs=Configs(db, Remotes(outbound, plainly, nobody), keyring=KEYRING, clock=plant.clock, new_id=uuid4),
+        providers=(providers := open_providers(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
+        app_webhook=AppWebhook(db, plant.runs, providers.apps, clock=plant.clock, new_id=uuid4),
         clock=plant.clock,
     )
     async with trio.open_nursery() as nursery:

@@ -105,33 +105,6 @@ async def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         await git.head("/x", "main")
 
 
-async def test_folder(tmp_path: Path) -> None:
-    where = tmp_path / "repo"
-    repository(where, {"ci/b.yaml": "b", "ci/a.yaml": "a", "ci/a.txt": "x", "ci/sub/c.yaml": "c", "one.yml": "1"})
-    (where / "ci" / "link.yaml").symlink_to("/etc/passwd")
-    commit(where, {})
-
-    def wanted(name: str) -> bool:
-        return name.endswith((".yaml", ".yml"))
-
-    found = await git.folder(str(where), "main", "ci", wanted)
-    assert [(file.name, file.content) for file in found] == [("a.yaml", b"a"), ("b.yaml", b"b")]
-    (single,) = await git.folder(f"file://{where}", "main", "one.yml", wanted)
-    assert (single.name, single.content) == ("one.yml", b"1")
-    for missing in ("nope", "ci/nope", "ci/nope.yaml", "nope/x.yaml", "one.yml/x"):
-        with pytest.raises(git.FolderMissingError):
-            await git.folder(str(where), "main", missing, wanted)
-    with pytest.raises(git.GitError, match="nope"):
-        await git.folder(str(where), "nope", "ci", wanted)
-
-
-async def test_folder_that_is_too_large(tmp_path: Path) -> None:
-    where = tmp_path / "repo"
-    repository(where, {f"ci/{number}.yaml": str(number) * 1024 * 1024 for number in range(6)})
-    with pytest.raises(git.GitError, match="bytes of output"):
-        await git.folder(str(where), "main", "ci", lambda name: name.endswith(".yaml"))
-
-
 async def test_heads_of_several_branches(tmp_path: Path) -> None:
     where = tmp_path / "repo"
     first = repository(where, {"a": "1"})

@@ -72,6 +72,7 @@ async def test_hot_statements_do_not_read_whole_tables(db: Database) -> None:
     run: UUID = await db.fetchval("SELECT id FROM runs LIMIT 1")
     reading, listing, materials = queries.load("runs_read"), queries.load("projects"), queries.load("materials")
     stream, glance, going = queries.load("value_stream"), queries.load("dashboard"), queries.load("delete_project")
+    reports = queries.load("status_reports")
     week = NOW - timedelta(days=7)
     for name, statement, arguments in (
         ("summaries", listing.summaries, (None, None, 0)),
@@ -90,6 +91,9 @@ async def test_hot_statements_do_not_read_whole_tables(db: Database) -> None:
         ("value stream, waits", stream.waits, (row["project"], week)),
         ("dashboard", glance.figures, (NOW - timedelta(hours=13), week)),
         ("delete, open runs", going.open_runs, ("p1",)),
+        ("reports, notice", reports.notice, (NOW - timedelta(minutes=1), NOW)),
+        ("reports, follow", reports.follow, (NOW,)),
+        ("reports, take", reports.take, (NOW, NOW, 32)),
         ("newest_green_upstream", materials.newest_green_upstream, (row["project"], "a", "build")),
     ):
         # A sub-plan that never runs (the count of a filter that was not given) has no bearing on the time.
