@@ -84,6 +84,69 @@ VARIABLES: Final = (
         "and at start everything is sealed with the first. Empty: the random one in the state directory.",
     ),
     Variable(
+        "GOCDNEXT_OIDC_TOKEN_TTL",
+        "duration",
+        "1h",
+        "How long the identity tokens of jobs (`id_tokens`) are valid. Kept within 5m and 24h. They are issued in the name "
+        "of `GOCDNEXT_PUBLIC_BASE`, and not at all without it.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_FILES_DIR",
+        "path",
+        "",
+        "A directory whose files jobs may have as secrets of the source `file`. Empty: `$CREDENTIALS_DIRECTORY` of systemd, "
+        "and of that only what begins with `secret_` (`LoadCredential=secret:/some/folder`).",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_CACHE_TTL",
+        "duration",
+        "60s",
+        "How long values of other stores are kept in memory; 0 is not at all.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_FETCH_TIMEOUT",
+        "duration",
+        "10s",
+        "How long another store may take to give a value, 1s to 60s.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_ENABLED",
+        "switch",
+        "false",
+        "Secrets of the source `vault` come from HashiCorp Vault or OpenBao. What administrators set replaces all of "
+        "`GOCDNEXT_SECRET_VAULT_*`.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_ADDR",
+        "url",
+        "",
+        "Where it is. An address in a private network must be in `GOCDNEXT_OUTBOUND_ALLOW`.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_KV_MOUNT",
+        "text",
+        "",
+        "The mount of its KV store, of either version. Empty: references are whole paths of its API.",
+    ),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_AUTH", "word", "approle", "How the server signs in: `approle`, `kubernetes` or `token`."
+    ),
+    Variable("GOCDNEXT_SECRET_VAULT_ROLE", "text", "", "The role, for `kubernetes`."),
+    Variable("GOCDNEXT_SECRET_VAULT_ROLE_ID", "text", "", "The id of the role, for `approle`."),
+    Variable("GOCDNEXT_SECRET_VAULT_SECRET_ID", "secret", "", "The credential for `approle`."),
+    Variable("GOCDNEXT_SECRET_VAULT_TOKEN", "secret", "", "The credential for `token`."),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_JWT_PATH",
+        "path",
+        "",
+        "The token of the service account, below `/var/run/secrets/`. Empty: the one in the pod.",
+    ),
+    Variable("GOCDNEXT_SECRET_VAULT_NAMESPACE", "text", "", "The namespace, where there are some."),
+    Variable("GOCDNEXT_SECRET_VAULT_CACERT", "text", "", "The authority of its certificate: PEM, or a file with it."),
+    Variable(
+        "GOCDNEXT_SECRET_VAULT_SKIP_VERIFY", "switch", "false", "`true` takes any certificate: only for trying out."
+    ),
+    Variable(
         "GOCDNEXT_AGENT_LEASE",
         "duration",
         "75s",
@@ -294,6 +357,17 @@ class Settings:
     agent_registration_token: str | None
     secret_keys: tuple[bytes, ...]
     """Empty: the key of the state directory."""
+    secret_files: Path | None
+    credentials_directory: Path | None
+    """`$CREDENTIALS_DIRECTORY` of systemd."""
+    secret_cache_ttl: int
+    """Seconds; 0 = values of other stores are not kept."""
+    secret_fetch_timeout: int
+    vault_enabled: bool
+    vault: Mapping[str, str] = field(repr=False)
+    """What is said of Vault, by the names of contract-admin 5.8; what is empty is not there."""
+    oidc_token_ttl: int
+    """Seconds that identity tokens of jobs are valid."""
     agent_lease: int
     """Seconds; 0 = agents get no lease."""
     public_base: str
@@ -353,6 +427,13 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
         artifacts_min_free=read.number("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", 0, 100_000_000) * 2**20,
         cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
+        secret_files=Path(files) if (files := read.text("GOCDNEXT_SECRET_FILES_DIR")) else None,
+        credentials_directory=Path(given) if (given := environ.get("CREDENTIALS_DIRECTORY", "")) else None,
+        secret_cache_ttl=read.window("GOCDNEXT_SECRET_CACHE_TTL", 1, 86_400) or 0,
+        secret_fetch_timeout=read.span("GOCDNEXT_SECRET_FETCH_TIMEOUT", 1, 60),
+        vault_enabled=read.switch("GOCDNEXT_SECRET_VAULT_ENABLED", unset=False),
+        vault=_vault(read),
+        oidc_token_ttl=read.span("GOCDNEXT_OIDC_TOKEN_TTL", 300, 86_400),
         agent_lease=read.window("GOCDNEXT_AGENT_LEASE", 1, 600) or 0,
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
@@ -369,6 +450,14 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
             no_proxy=read.hosts("NO_PROXY"),
         ),
     )
+
+
+def _vault(read: _Reader) -> dict[str, str]:
+    skip = read.switch("GOCDNEXT_SECRET_VAULT_SKIP_VERIFY", unset=False)
+    names = ("addr", "kv_mount", "auth", "role", "role_id", "secret_id", "token", "jwt_path", "namespace")
+    said = {name: read.text(f"GOCDNEXT_SECRET_VAULT_{name.upper()}") for name in names}
+    said |= {"ca_cert": read.text("GOCDNEXT_SECRET_VAULT_CACERT"), "insecure_skip_verify": "true" if skip else ""}
+    return {name: text for name, text in said.items() if text}
 
 
 def is_loopback(host: str) -> bool:
@@ -475,6 +564,13 @@ class _Reader:
         if not good:
             raise ConfigError(f"{name}: expected the url of an HTTP proxy, for example http://proxy.example:3128")
         return value
+
+    def span(self, name: str, low: int, high: int) -> int:
+        """Seconds, kept within bounds; there is no "never"."""
+        seconds = self.window(name, low, high)
+        if seconds is None:
+            raise ConfigError(f"{name}={self.text(name)!r}: expected a duration such as 1h")
+        return seconds
 
     def address(self, name: str) -> Address:
         value = self.text(name)

@@ -34,7 +34,7 @@ from gocdnext.auth.room import Room
 from gocdnext.blobs.room import open_blobs
 from gocdnext.config import Settings, format_address
 from gocdnext.db import cluster, listener, migrate, queries, statedir
-from gocdnext.db.errors import DatabaseStartError
+from gocdnext.db.errors import DatabaseStartError, StateDirectoryError
 from gocdnext.db.pool import Database, DatabaseUnavailableError, open_pool
 from gocdnext.db.statedir import StateDir
 from gocdnext.errors import DomainError
@@ -58,10 +58,13 @@ from gocdnext.providers.room import open_providers
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
-from gocdnext.secrets import profile_file, profiles
+from gocdnext.secrets import keyfiles, profile_file, profiles
 from gocdnext.secrets.profiles import DefaultProfile
 from gocdnext.secrets.sealing import Keyring
+from gocdnext.secrets.signing import SigningKeys
 from gocdnext.secrets.store import Secrets
+from gocdnext.secrets.stores.configured import Stores
+from gocdnext.secrets.stores.fetching import Fetching
 from gocdnext.sweepers import (
     blobs,
     clocks,
@@ -151,22 +154,20 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
             if settings.runner_profiles_file is not None:
                 await profile_file.load(db, settings.runner_profiles_file, utc_now(), uuid4)
             rooms = _wire(settings, state, db, await _identity(settings, state, db), scheduler, outbound)
-            channels = _channels(scheduler, rooms.registry, rooms.providers) | {
-                access.CHANNEL: rooms.api.access.kept.poke,
-                profiles.CHANNEL: rooms.api.default_profile.kept.poke,
-            }
-            await database.start(listener.run, connect, channels, scheduler.wake_all)
+            channels = _channels(scheduler, rooms)
+            await database.start(listener.run, connect, channels, lambda: _look_again(scheduler, rooms))
             async with trio.open_nursery() as services:
                 await services.start(rooms.api.access.kept.run)
                 await services.start(rooms.api.default_profile.kept.run)
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
+                await services.start(rooms.fetching.run)
                 services.start_soon(reaper.run, rooms.runs)
                 services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
                 services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
                 cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
                 services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
-                services.start_soon(resealing.run, rooms.api.secrets, rooms.api.keyring, db, rooms.api.providers.apps)
+                services.start_soon(resealing.run, rooms.api.keyring, db)
                 services.start_soon(clocks.run, db, rooms.runs, utc_now)
                 services.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.configs.remotes.heads)
                 services.start_soon(deliveries.run, db, utc_now)
@@ -197,6 +198,7 @@ class _Rooms:
     providers: Providers
     shutdown: trio.Event
     registration_token: str
+    fetching: Fetching
 
 
 def _wire(
@@ -205,7 +207,7 @@ def _wire(
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
     room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
-    keyring = Keyring(settings.secret_keys or (state.ensure_key("secrets"),))
+    keyring = _keyring(settings, state)
     signing_in = Access(db, keyring)
     registry = Registry(
         scheduler.wake_all,
@@ -214,7 +216,11 @@ def _wire(
     )
     metrics = Metrics(registry.slots)
     hub = LogHub()
-    secrets = Secrets(db, keyring, clock=utc_now, new_id=uuid4)
+    ttl = timedelta(seconds=settings.oidc_token_ttl)
+    signing_keys = SigningKeys(db, keyring, settings.public_base, ttl, clock=utc_now, new_id=uuid4)
+    stores = Stores(db, keyring, outbound, settings, clock=utc_now, new_id=uuid4)
+    fetching = Fetching(stores, scheduler.wake, ttl=settings.secret_cache_ttl)
+    secrets = Secrets(db, keyring, signing_keys, fetching, clock=utc_now, new_id=uuid4)
     identity.providers = Providers(db, keyring, outbound, settings, utc_now)
     providers = open_providers(settings, db, keyring, outbound, metrics, utc_now)
     observer = _Observer(scheduler, metrics, hub, providers.reporter)
@@ -255,6 +261,8 @@ def _wire(
         access=signing_in,
         last_pass=lambda: scheduler.last_pass,
         default_profile=DefaultProfile(db, secrets.tell_default),
+        signing_keys=signing_keys,
+        stores=stores,
         shutdown=shutdown,
         outbound=outbound,
         configs=configs,
@@ -262,7 +270,15 @@ def _wire(
         app_webhook=AppWebhook(db, runs, providers.apps, clock=utc_now, new_id=uuid4),
         catalogue=plugins,
     )
-    return _Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token)
+    return _Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token, fetching)
+
+
+def _keyring(settings: Settings, state: StateDir) -> Keyring:
+    """What secrets are sealed with: the keys that were said, else those of the state directory, which may change."""
+    if settings.secret_keys:
+        return Keyring(settings.secret_keys)
+    state.ensure_key(keyfiles.NAME)
+    return Keyring(keyfiles.read(state.path), lambda: keyfiles.read(state.path))
 
 
 async def _identity(settings: Settings, state: StateDir, db: Database) -> Room:
@@ -353,8 +369,26 @@ class _Observer:
         self._reporter.nudge()
 
 
-def _channels(scheduler: Scheduler, registry: Registry, providers: Providers) -> dict[str, Callable[[str], None]]:
+def _look_again(scheduler: Scheduler, rooms: _Rooms) -> None:
+    """Word of other servers may have been missed."""
+    scheduler.wake_all()
+    rooms.api.signing_keys.forget()
+    rooms.api.stores.forget()
+    _take_keys(rooms.api.keyring)
+
+
+def _take_keys(keyring: Keyring) -> None:
+    """The key of secrets may have been rotated."""
+    try:
+        keyring.look_again()
+    except (StateDirectoryError, ValueError) as error:
+        _log.error("the keys of secrets cannot be read", error=str(error))
+
+
+def _channels(scheduler: Scheduler, rooms: _Rooms) -> dict[str, Callable[[str], None]]:
     """What other servers on the same database say, and who listens. What cannot be read is nobody's word: it is left."""
+
+    registry = rooms.registry
 
     def run_queued(payload: str) -> None:
         with contextlib.suppress(ValueError):
@@ -380,7 +414,12 @@ def _channels(scheduler: Scheduler, registry: Registry, providers: Providers) ->
         "stop_job": stop_job,
         "services_over": services_over,
         "agent_changed": agent_changed,
-        "auth_providers_changed": lambda _: providers.changed(),
+        "auth_providers_changed": lambda _: rooms.providers.changed(),
+        access.CHANNEL: rooms.api.access.kept.poke,
+        profiles.CHANNEL: rooms.api.default_profile.kept.poke,
+        "secret_key_rotated": lambda _: _take_keys(rooms.api.keyring),
+        "secret_backends_changed": lambda _: rooms.api.stores.forget(),
+        "oidc_keys_rotated": lambda _: rooms.api.signing_keys.forget(),
     }
 
 

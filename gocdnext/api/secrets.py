@@ -103,7 +103,7 @@ async def _list(slug: str | None) -> Response:
         total=page.total,
         limit=asked.limit,
         offset=asked.offset,
-        configured_sources=[DB],
+        configured_sources=await services().secrets.sources(),
         inherited=[_secret(row) for row in page.inherited],
     )
     return answer(message)

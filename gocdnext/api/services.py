@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from gocdnext.runs.service import RunService
     from gocdnext.secrets.profiles import DefaultProfile
     from gocdnext.secrets.sealing import Keyring
+    from gocdnext.secrets.signing import SigningKeys
     from gocdnext.secrets.store import Secrets
+    from gocdnext.secrets.stores.configured import Stores
 
 
 def utc_now() -> datetime:
@@ -53,6 +55,8 @@ class Services:
     keyring: Keyring
     access: Access
     default_profile: DefaultProfile
+    signing_keys: SigningKeys
+    stores: Stores
     shutdown: trio.Event
     outbound: Outbound
     configs: Configs

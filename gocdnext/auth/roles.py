@@ -84,6 +84,15 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/admin/runner-profiles": Role.ADMIN,
         "PUT /api/v1/admin/runner-profiles/<profile_id>": Role.ADMIN,
         "DELETE /api/v1/admin/runner-profiles/<profile_id>": Role.ADMIN,
+        # Verifiers of identity tokens have no account here.
+        "GET /.well-known/openid-configuration": Role.PUBLIC,
+        "GET /.well-known/jwks.json": Role.PUBLIC,
+        "GET /api/v1/admin/secret-backends": Role.ADMIN,
+        "PUT /api/v1/admin/secret-backends/<source>": Role.ADMIN,
+        "DELETE /api/v1/admin/secret-backends/<source>": Role.ADMIN,
+        "POST /api/v1/admin/secret-backends/<source>/test": Role.ADMIN,
+        "GET /api/v1/admin/oidc/keys": Role.ADMIN,
+        "POST /api/v1/admin/oidc/keys/rotate": Role.ADMIN,
         # The signature or token is the credential.
         "POST /api/webhooks/github": Role.PUBLIC,
         "POST /api/webhooks/gitlab": Role.PUBLIC,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from gocdnext.cli.auth_providers import auth_providers
-from gocdnext.cli.common import Cannot, Failure
+from gocdnext.cli.common import Cannot, Failure, print_json
 from gocdnext.cli.private import read_secret, secret_options
 from gocdnext.cli.terminal import safe
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
 
+T = TypeVar("T")
 state_option = click.option(
     "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The server's state directory."
 )
@@ -93,6 +94,40 @@ def reset_password(
     click.echo(safe(_with_database(settings, database_url, work), colours=False))
 
 
+@admin.command("rotate-key")
+@click.option("--drop-old", is_flag=True, help="Then remove the older keys, unless something still needs them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_options
+def rotate_key(drop_old: bool, as_json: bool, state: Path | None, database_url: str | None) -> None:
+    """Seal everything that is secret in the database with a new key, while the server runs or not.
+
+    A key of the state directory is replaced by a new one; with GOCDNEXT_SECRET_KEY=NEW,OLD everything is sealed with NEW.
+    It may be broken off and called again: it goes on where it was. Backups of before need the older keys.
+    """
+    from gocdnext.secrets import rotation
+
+    settings = _settings(state)
+
+    async def work(db: Database) -> rotation.Rotated:
+        return await rotation.rotate(db, settings, drop_older=drop_old, told=_progress)
+
+    done = _with_database(settings, database_url, work)
+    if as_json:
+        print_json(done.document())
+    else:
+        click.echo(done.sentence())
+    if done.unreadable:
+        named = ", ".join(done.unreadable[:5]) + (" …" if len(done.unreadable) > 5 else "")
+        raise Failure(
+            f"{len(done.unreadable)} values cannot be opened with any key at hand ({safe(named, colours=False)}): say the "
+            "key they were sealed with behind a comma in GOCDNEXT_SECRET_KEY, or set them again"
+        )
+
+
+def _progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
 @click.command("setup-code")
 @state_option
 def setup_code(state: Path | None) -> None:
@@ -122,7 +157,7 @@ def _settings(state: Path | None) -> Settings:
         raise click.UsageError(str(error)) from None
 
 
-def _with_database(settings: Settings, database_url: str | None, work: Callable[[Database], Awaitable[str]]) -> str:
+def _with_database(settings: Settings, database_url: str | None, work: Callable[[Database], Awaitable[T]]) -> T:
     """Does the work on the server's database. Its errors end the command with a sentence, never with the URL."""
     import trio
 
@@ -134,7 +169,7 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
 
     journal.configure("error")
 
-    async def main() -> str:
+    async def main() -> T:
         url = database_url or settings.database_url
         async with reach(url, settings.state_dir, settings.pg_bindir) as db:
             return await work(db)
@@ -142,9 +177,9 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
     unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
     refused: list[BaseException] = []
     away: list[BaseException] = []
-    done = ""
+    done: list[T] = []
     try:
-        done = trio.run(main)
+        done.append(trio.run(main))
     except* DomainError as group:
         refused.extend(group.exceptions)
     except* unreachable as group:
@@ -153,7 +188,7 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
         raise Failure(_sentence(refused[0]))
     if away:
         raise Cannot(_sentence(away[0]))
-    return done
+    return done[0]
 
 
 def _sentence(error: BaseException) -> str:

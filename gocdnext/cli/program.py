@@ -66,6 +66,7 @@ COMMANDS = {
     "profiles": Entry("server_settings", "profiles", "Runner profiles."),
     "health": Entry("server_settings", "health", "Show how the server is."),
     "admin": Entry("admin", "admin", "Accounts from beside the server, without signing in."),
+    "oidc": Entry("issuer", "oidc", "The keys that identity tokens of jobs are signed with."),
     "setup-code": Entry("admin", "setup_code", "Show the code that makes the first admin."),
     "audit": Entry("audit", "audit", "Show who did what, or tried to; follow it, or export it."),
     "doctor": Entry("doctor", "doctor", "Check that this machine and the server are in order."),

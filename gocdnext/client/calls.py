@@ -155,6 +155,16 @@ class Client(Connection):
         """Removes a secret (5.5)."""
         self.call("DELETE", f"{_secrets(slug)}/{quote(name, safe='')}")
 
+    # Identity tokens of jobs (contract-admin 7.12)
+
+    def signing_keys(self) -> dict[str, Any]:
+        """GET /api/v1/admin/oidc/keys: every key, newest first."""
+        return self._get("/api/v1/admin/oidc/keys")
+
+    def rotate_signing_key(self, mode: str) -> dict[str, Any]:
+        """POST /api/v1/admin/oidc/keys/rotate. Never repeated: each call makes a key."""
+        return self._post("/api/v1/admin/oidc/keys/rotate", {"mode": mode})
+
     # The audit trail
 
     def audit(self, limit: int, offset: int = 0, **filters: str | None) -> dict[str, Any]:

@@ -10,10 +10,7 @@ from typing import Final
 
 from gocdnext.pipeline.model import Job, Pipeline
 
-_REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (
-    ("`id_tokens` are", lambda job: job.id_tokens),
-    ("`cluster` is", lambda job: job.cluster),
-)
+_REFUSED_IN_JOBS: Final[tuple[tuple[str, Callable[[Job], object]], ...]] = (("`cluster` is", lambda job: job.cluster),)
 
 
 def refused(pipeline: Pipeline) -> list[str]:

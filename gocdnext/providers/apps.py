@@ -22,6 +22,7 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, DomainError, InvalidError, NotFoundError
 from gocdnext.providers.github_app import API, App, read_key
 from gocdnext.secrets import resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
 
 KIND = "github_app"
@@ -127,23 +128,6 @@ class Apps:
             raise NotFoundError("vcs integration not found")
         return name
 
-    async def reseal(self) -> int:
-        """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
-        keys = await resealing.reseal(
-            self._db,
-            self._keyring,
-            _SQL.keys_under_other_keys,
-            _SQL.key_sealed_anew,
-            lambda row: key_purpose(row["id"]),
-        )
-        return keys + await resealing.reseal(
-            self._db,
-            self._keyring,
-            _SQL.secrets_under_other_keys,
-            _SQL.secret_sealed_anew,
-            lambda row: secret_purpose(row["id"]),
-        )
-
     def _sealed(self, text: str, purpose: str) -> tuple[bytes | None, str | None]:
         if not text:
             return None, None
@@ -238,3 +222,17 @@ def is_base(text: str) -> bool:
 
 def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:80]
+
+
+async def reseal_keys(db: Database, keyring: Keyring) -> Resealed:
+    """Seals private keys with the newest key where another sealed them (`resealing.reseal`)."""
+    return await resealing.reseal(
+        db, keyring, _SQL.keys_under_other_keys, _SQL.key_sealed_anew, lambda row: key_purpose(row["id"])
+    )
+
+
+async def reseal_secrets(db: Database, keyring: Keyring) -> Resealed:
+    """As `reseal_keys`, for the secrets of webhooks."""
+    return await resealing.reseal(
+        db, keyring, _SQL.secrets_under_other_keys, _SQL.secret_sealed_anew, lambda row: secret_purpose(row["id"])
+    )

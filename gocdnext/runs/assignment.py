@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from gocdnext.pipeline.environment import BuiltinFacts, DeployReference, build_e
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.profiles import ANYWHERE, DEFAULT, Placement
 from gocdnext.pipeline.substitution import NeededJob, OutputValue, SubstitutionError
+from gocdnext.runs import identity
 from gocdnext.runs.fetching import Download, FetchError, downloads
 from gocdnext.runs.state import CANCELED, FAILED, NOTIFICATIONS_STAGE, SUCCESS, Job, Revision, Run
 
@@ -64,6 +65,20 @@ class ProfileValues:
     placement: Placement = ANYWHERE
 
 
+Mint = Callable[[Mapping[str, str], Sequence[str]], str]
+"""Makes an identity token from claims and audiences."""
+WITHHELD = "what a fork proposes gets no identity tokens; push the branch to the repository itself to run it with them"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where another store has a value: which store, and what it is called there."""
+
+    source: str
+    path: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class SecretValues:
     """The secrets that jobs of one run ask for, as far as there are any of these names."""
@@ -73,6 +88,12 @@ class SecretValues:
     """Name -> why its value cannot be had; never a part of it."""
     profiles: Mapping[str, ProfileValues] = field(default_factory=dict)
     """By name."""
+    elsewhere: Mapping[str, Reference] = field(default_factory=dict)
+    """Names whose values another store has, and has not told yet."""
+    mint: Mint | None = field(default=None, repr=False)
+    """Makes identity tokens; None when the server cannot."""
+    no_mint: str = ""
+    """Why it cannot."""
 
 
 NO_SECRETS = SecretValues()
@@ -98,6 +119,7 @@ def build(run: Run, job: Job, secrets: SecretValues = NO_SECRETS) -> Assignment:
             needs=_needed(run, definition),
             profile=profile.env,
             profile_secrets=profile.secrets,
+            id_tokens=_id_tokens(run, job, definition, secrets),
         )
     except (SubstitutionError, FetchError) as error:
         raise AssignmentError(str(error)) from error
@@ -155,6 +177,18 @@ def _outcome(run: Run) -> str:
     """What a notification tells: a failed job counts more than a cancelled one (spec-execution 15)."""
     seen = {job.status for job in run.user_jobs}
     return next((status for status in (FAILED, CANCELED) if status in seen), SUCCESS)
+
+
+def _id_tokens(run: Run, job: Job, definition: model.Job, secrets: SecretValues) -> dict[str, str]:
+    """The tokens that the job asks for, by variable; new ones for each attempt. Raises AssignmentError."""
+    if not definition.id_tokens:
+        return {}
+    if run.from_fork:
+        raise AssignmentError(f"id_tokens: {WITHHELD}")
+    if secrets.mint is None:
+        raise AssignmentError(f"id_tokens: {secrets.no_mint}")
+    claims = identity.claims(run, job, primary_revision(run.revisions))
+    return {name: secrets.mint(claims, audience) for name, audience in definition.id_tokens.items()}
 
 
 def _facts(run: Run, outcome: str = "") -> BuiltinFacts:

@@ -268,6 +268,8 @@ class Changes:
             )
         await self._finish(settled)
         assert settled.done.followed is not None
+        if awaited := settled.done.followed.awaited:
+            self._secrets.fetch(run_id, awaited)
         return settled.done.followed
 
     def _asks(self, run: Run) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.pipeline.identity import material_id
-from gocdnext.runs import cascade, creation, events, governance, store, transitions
+from gocdnext.runs import cascade, creation, events, governance, identity, store, transitions
 from gocdnext.runs.creation import Allotted, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Consequence, Effect
@@ -100,6 +100,7 @@ class Consequences:
                     "upstream_stage": stage,
                     # What came from a fork stays under its restrictions.
                     **({"from_fork": True} if run.from_fork else {}),
+                    **identity.inherited_kind(run),
                 },
                 ref=run.ref,
                 upstream_run_id=run.id,

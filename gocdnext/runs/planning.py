@@ -11,7 +11,7 @@ from datetime import datetime
 
 from gocdnext.pipeline.environment import DeployReference
 from gocdnext.runs import assignment, dispatch, events, transitions
-from gocdnext.runs.assignment import NO_SECRETS, Assignment, AssignmentError, SecretValues
+from gocdnext.runs.assignment import NO_SECRETS, Assignment, AssignmentError, Reference, SecretValues
 from gocdnext.runs.ports import Slot
 from gocdnext.runs.state import OPEN, Job, Run
 
@@ -47,6 +47,8 @@ class Pass:
     consequences: tuple[events.Consequence, ...] = ()
     wanted: set[frozenset[str]] = field(default_factory=set)
     """Tags of the jobs that could run and have no slot here."""
+    awaited: set[Reference] = field(default_factory=set)
+    """Where secrets are of jobs that could run now, and that another store has not told yet."""
 
     def apply(self, event: events.Event) -> None:
         """One transition of the run."""
@@ -88,7 +90,13 @@ def _once(done: Pass) -> bool:
 
 
 def _assign(done: Pass, job: Job, slot: Slot) -> bool:
-    """Gives the job to the slot; False when its assignment cannot be built, which fails the job."""
+    """Gives the job to the slot; False when its assignment cannot be built, which fails the job. A job whose secrets are
+    not all there stays queued, and whoever has them is asked."""
+    definition = done.run.definition_of(job)
+    asked = () if definition is None else definition.secrets
+    if awaited := {done.secrets.elsewhere[name] for name in asked if name in done.secrets.elsewhere}:
+        done.awaited |= awaited
+        return True
     try:
         made = assignment.build(done.run, job, done.secrets)
         if made.definition.deploy is not None:

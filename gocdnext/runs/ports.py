@@ -5,11 +5,12 @@ The fleet implements `Fleet`, the server wires it in. No I/O here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from gocdnext.runs.assignment import Assignment, SecretValues
+from gocdnext.runs.assignment import Assignment, Reference, SecretValues
 from gocdnext.runs.state import Job, Run
 
 
@@ -39,13 +40,17 @@ Wanted = frozenset[frozenset[str]]
 
 
 class Secrets(Protocol):
-    """Where secrets are opened. May wait for the database and for other stores, so it is never asked under a lock."""
+    """Where secrets are opened and identity tokens signed. May wait for the database, so it is never asked under a lock."""
 
     always: bool
     """Whether every job gets something, also of runs that ask for nothing: there is a runner profile `default`."""
 
     async def of_run(self, run_id: UUID) -> SecretValues:
-        """What the jobs and notifications of a run ask for. Raises DatabaseUnavailableError."""
+        """What the jobs and notifications of a run ask for, without a wait for other stores. Raises
+        DatabaseUnavailableError."""
+
+    def fetch(self, run_id: UUID, references: Collection[Reference]) -> None:
+        """Begins to ask other stores for these secrets of the run, which is looked at again when they have answered."""
 
 
 class Fleet(Protocol):

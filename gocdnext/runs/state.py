@@ -225,9 +225,9 @@ class Run:
 
     @property
     def asks_for_secrets(self) -> bool:
-        """Whether any job or notification names a secret or a runner profile: then it is only dispatched with their
-        values at hand."""
-        return any(job.secrets or job.profile for job in self.definition.jobs) or any(
+        """Whether any job or notification names a secret or a runner profile, or asks for an identity token: then it is
+        only dispatched with these at hand."""
+        return any(job.secrets or job.profile or job.id_tokens for job in self.definition.jobs) or any(
             entry.secrets for entry in self.notifications
         )
 

@@ -13,6 +13,7 @@ import asyncpg
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.secrets import resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed
 
 _SQL = queries.load("webhooks")
@@ -37,8 +38,8 @@ def opened(keyring: Keyring, row: asyncpg.Record) -> str | None:
     return keyring.open(Sealed(row["webhook_key_id"], row["webhook_secret"]), _purpose(row["id"]))
 
 
-async def reseal(db: Database, keyring: Keyring) -> int:
-    """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+async def reseal(db: Database, keyring: Keyring) -> Resealed:
+    """Seals everything with the newest key that is sealed with another (`resealing.reseal`)."""
     return await resealing.reseal(db, keyring, _SQL.under_other_keys, _SQL.sealed_anew, lambda row: _purpose(row["id"]))
 
 

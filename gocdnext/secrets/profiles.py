@@ -22,6 +22,7 @@ from gocdnext.errors import ConflictError, InvalidError, NotFoundError
 from gocdnext.pipeline.profiles import ENV_KEY, Placement, Profile, flaws, is_env_key
 from gocdnext.runs.assignment import ProfileValues
 from gocdnext.secrets import resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
 
 PRESERVE = "__GOCDNEXT_SECRET_PRESERVE__"
@@ -143,8 +144,8 @@ async def for_jobs(conn: Connection, keyring: Keyring) -> dict[str, ProfileValue
     }
 
 
-async def reseal(db: Database, keyring: Keyring) -> int:
-    """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+async def reseal(db: Database, keyring: Keyring) -> Resealed:
+    """Seals everything with the newest key that is sealed with another (`resealing.reseal`)."""
     return await resealing.reseal(
         db, keyring, _SQL.under_other_keys, _SQL.sealed_anew, lambda row: _purpose(row["profile_id"], row["key"])
     )

@@ -19,6 +19,7 @@ from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import InvalidError
 from gocdnext.secrets import resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
 
 PROVIDERS = ("github", "gitlab", "bitbucket")
@@ -83,8 +84,8 @@ async def delete(db: Database, credential_id: UUID) -> bool:
     return await db.fetchval(_SQL.delete, credential_id) is not None
 
 
-async def reseal(db: Database, keyring: Keyring) -> int:
-    """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+async def reseal(db: Database, keyring: Keyring) -> Resealed:
+    """Seals everything with the newest key that is sealed with another (`resealing.reseal`)."""
     return await resealing.reseal(
         db, keyring, _SQL.under_other_keys, _SQL.sealed_anew, lambda row: purpose(row["provider"], row["host"])
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -35,12 +35,28 @@ class Sealed:
 class Keyring:
     """The keys of a server. New values are sealed with the first; the others only open what is older."""
 
-    def __init__(self, keys: Iterable[bytes]) -> None:
-        """Each of `keys` has KEY_BYTES bytes; there is at least one. Raises ValueError."""
-        self._ciphers = {key_id(key): AESGCM(key) for key in keys}
-        if not self._ciphers:
+    def __init__(self, keys: Iterable[bytes], more: Callable[[], Iterable[bytes]] | None = None) -> None:
+        """Each of `keys` has KEY_BYTES bytes; there is at least one. `more` tells the keys as they are now, where they can
+        change while the server runs. Raises ValueError."""
+        self._more = more
+        self._take(keys)
+
+    def look_again(self) -> None:
+        """Takes the keys as they are now. Raises what `more` raises."""
+        if self._more is not None:
+            self._take(self._more())
+
+    @property
+    def older(self) -> list[str]:
+        """The ids of the keys that only open."""
+        return [name for name in self._ciphers if name != self.newest]
+
+    def _take(self, keys: Iterable[bytes]) -> None:
+        ciphers = {key_id(key): AESGCM(key) for key in keys}
+        if not ciphers:
             raise ValueError("a keyring needs a key")
-        self.newest = next(iter(self._ciphers))
+        self._ciphers = ciphers
+        self.newest = next(iter(ciphers))
 
     def seal(self, value: str, purpose: str) -> Sealed:
         """Seals a text. It only opens again for the same `purpose`, so that sealed values cannot be swapped."""
@@ -49,6 +65,8 @@ class Keyring:
 
     def open(self, sealed: Sealed, purpose: str) -> str:
         """The text. Raises UnsealError."""
+        if sealed.key_id not in self._ciphers:
+            self.look_again()
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
             raise UnsealError(

@@ -6,7 +6,7 @@ Trio side; every method may raise DatabaseUnavailableError. Values go in and int
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -16,10 +16,14 @@ import structlog
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
-from gocdnext.errors import InvalidError, NotFoundError
-from gocdnext.runs.assignment import ProfileValues, SecretValues
+from gocdnext.errors import InvalidError, NotFoundError, UnavailableError
+from gocdnext.runs.assignment import ProfileValues, Reference, SecretValues
 from gocdnext.secrets import profiles, resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
+from gocdnext.secrets.signing import NO_BASE, Signer, SigningKeys
+from gocdnext.secrets.stores.configured import LISTED, VAULT
+from gocdnext.secrets.stores.fetching import Fetched, Fetching, not_enabled
 
 _SQL = queries.load("secrets")
 _PROJECTS = queries.load("projects")
@@ -55,10 +59,19 @@ class Secrets:
     """Implements `runs.ports.Secrets`. A `slug` of None means the global secrets."""
 
     def __init__(
-        self, db: Database, keyring: Keyring, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]
+        self,
+        db: Database,
+        keyring: Keyring,
+        signing_keys: SigningKeys,
+        fetching: Fetching | None = None,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
     ) -> None:
         self._db = db
         self._keyring = keyring
+        self._signing_keys = signing_keys
+        self._fetching = fetching
         self._clock = clock
         self._new_id = new_id
         self.always = False
@@ -84,9 +97,10 @@ class Secrets:
     async def set(self, slug: str | None, new: NewSecret) -> bool:
         """Keeps a value under a name, in place of what was there; whether the name is new. Raises InvalidError,
         NotFoundError."""
-        _check(new)
+        _check(new, await self.sources())
         project_id = await self._project(slug)
-        sealed = self._keyring.seal(new.value, _purpose(project_id, new.name))
+        kept = new.source == DB
+        sealed = self._keyring.seal(new.value, _purpose(project_id, new.name)) if kept else None
         statement = _SQL.set_global if project_id is None else _SQL.set
         created: bool = await self._db.fetchval(
             statement,
@@ -94,10 +108,10 @@ class Secrets:
             project_id,
             new.name,
             new.source,
-            sealed.data,
-            sealed.key_id,
-            None,
-            None,
+            sealed and sealed.data,
+            sealed and sealed.key_id,
+            None if kept else new.ref_path,
+            new.ref_key or None,
             self._clock(),
         )
         _log.info("secret set", project=slug, name=new.name, created=created)
@@ -111,34 +125,65 @@ class Secrets:
         _log.info("secret deleted", project=slug, name=name)
 
     async def of_run(self, run_id: UUID) -> SecretValues:
-        """The values that jobs and notifications of a run ask for, and those of runner profiles."""
+        """The values that jobs and notifications of a run ask for, those of runner profiles, and what signs its identity
+        tokens."""
         known, unreadable, withheld = {}, {}, {}
+        elsewhere: dict[str, Reference] = {}
 
         async def work(conn: Connection) -> tuple[list[asyncpg.Record], dict[str, ProfileValues]]:
             return await conn.fetch(_SQL.of_run, run_id), await profiles.for_jobs(conn, self._keyring)
 
         rows, of_profiles = await self._db.run(work)
         for row in rows:
+            name = row["name"]
             if row["from_fork"]:
-                withheld[row["name"]] = WITHHELD
+                withheld[name] = WITHHELD
+                continue
+            if row["source"] != DB:
+                elsewhere[name] = Reference(row["source"], row["ref_path"], row["ref_key"] or "")
                 continue
             try:
-                known[row["name"]] = self._open(row)
+                known[name] = self._open(row)
             except UnsealError as error:
-                unreadable[row["name"]] = str(error)
+                unreadable[name] = str(error)
+        at_hand = await self._at_hand(run_id, elsewhere)
+        for name, fetched in at_hand.items():
+            if fetched.value is None:
+                unreadable[name] = fetched.why
+            else:
+                known[name] = fetched.value
         if unreadable:
             _log.error("secrets cannot be opened", run_id=str(run_id), secrets=unreadable)
-        return SecretValues(known, unreadable | withheld, of_profiles)
+        mint, no_mint = await self._mint(run_id)
+        missing = {name: reference for name, reference in elsewhere.items() if name not in at_hand}
+        return SecretValues(known, unreadable | withheld, of_profiles, missing, mint, no_mint)
 
-    async def reseal(self) -> int:
-        """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
-        return await resealing.reseal(
-            self._db,
-            self._keyring,
-            _SQL.under_other_keys,
-            _SQL.sealed_anew,
-            lambda row: _purpose(row["project_id"], row["name"]),
-        )
+    def fetch(self, run_id: UUID, references: Collection[Reference]) -> None:
+        """Begins to ask other stores for secrets of the run that `of_run` said are elsewhere."""
+        if self._fetching is not None:
+            self._fetching.begin(run_id, list(references))
+
+    async def sources(self) -> list[str]:
+        """Where values can be kept now."""
+        return [DB, *(await self._fetching.sources() if self._fetching is not None else ())]
+
+    async def _at_hand(self, run_id: UUID, elsewhere: Mapping[str, Reference]) -> dict[str, Fetched]:
+        if not elsewhere:
+            return {}
+        if self._fetching is None:
+            return {name: Fetched(why=not_enabled(reference.source)) for name, reference in elsewhere.items()}
+        found = await self._fetching.at_hand(run_id, list(elsewhere.values()))
+        return {name: found[reference] for name, reference in elsewhere.items() if reference in found}
+
+    async def _mint(self, run_id: UUID) -> tuple[Signer | None, str]:
+        """What signs the identity tokens of a run, or why there is nothing; a run that asks for none makes no key."""
+        if not await self._signing_keys.asked_for(run_id):
+            return None, NO_BASE
+        try:
+            return await self._signing_keys.signer(), ""
+        except UnavailableError as error:
+            _log.error("no identity tokens", run_id=str(run_id), why=str(error))
+            return None, str(error)
 
     def _open(self, row: asyncpg.Record) -> str:
         return self._keyring.open(Sealed(row["key_id"], row["value_sealed"]), _purpose(row["project_id"], row["name"]))
@@ -152,22 +197,39 @@ class Secrets:
         return project_id
 
 
+async def reseal(db: Database, keyring: Keyring) -> Resealed:
+    """Seals everything with the newest key that is sealed with another (`resealing.reseal`)."""
+    return await resealing.reseal(
+        db, keyring, _SQL.under_other_keys, _SQL.sealed_anew, lambda row: _purpose(row["project_id"], row["name"])
+    )
+
+
 def _purpose(project_id: UUID | None, name: str) -> str:
     """What a value is sealed for: a secret of another project or name does not open in its place."""
     return f"secret {project_id or 'global'} {name}"
 
 
-def _check(new: NewSecret) -> None:
+def _check(new: NewSecret, sources: Collection[str]) -> None:
     """Raises InvalidError with the words of contract-admin 5.4."""
     if not new.name:
         raise InvalidError("name is required")
     if _NAME.fullmatch(new.name) is None:
         raise InvalidError(f'store: secret name must match {PATTERN} (got "{new.name[:80]}")')
-    if new.source in ("vault", "gcp", "aws"):
-        raise InvalidError(f'secret source "{new.source}" is not configured on this server')
-    if new.source != DB:
+    if new.source != DB and new.source not in LISTED:
         raise InvalidError(f'unknown secret source "{new.source[:80]}"')
-    if new.ref_path or new.ref_key:
-        raise InvalidError("db secret takes no ref path/key")
-    if "\0" in new.value:
-        raise InvalidError("a secret cannot hold a NUL byte: no environment variable can")
+    if new.source not in sources:
+        raise InvalidError(f'secret source "{new.source}" is not configured on this server')
+    if new.source == DB:
+        if new.ref_path or new.ref_key:
+            raise InvalidError("db secret takes no ref path/key")
+        if "\0" in new.value:
+            raise InvalidError("a secret cannot hold a NUL byte: no environment variable can")
+        return
+    if not new.ref_path:
+        raise InvalidError(f"{new.source} secret needs a ref path")
+    if new.source == VAULT and not new.ref_key:
+        raise InvalidError("vault secret needs a ref key: the field of the secret's data")
+    if new.value:
+        raise InvalidError("external secret takes no value")
+    if "\0" in new.ref_path + new.ref_key or len(new.ref_path) > 1000 or len(new.ref_key) > 1000:
+        raise InvalidError("a ref path or key has at most 1000 characters and no NUL byte")

@@ -1,13 +1,10 @@
-"""Seals secrets anew that are sealed with an older key, so that the older key can be taken away (contract-admin 5.1)."""
+"""Seals values anew that are sealed with an older key, so that the older key can be taken away (contract-admin 5.1)."""
 
 from __future__ import annotations
 
-from gocdnext.auth.providers import stored
 from gocdnext.db.pool import Database
-from gocdnext.providers.apps import Apps
-from gocdnext.secrets import hooks, profiles, scm_credentials
+from gocdnext.secrets import sealed
 from gocdnext.secrets.sealing import Keyring
-from gocdnext.secrets.store import Secrets
 from gocdnext.sweepers.periodic import every
 
 EVERY = 3600.0
@@ -15,17 +12,10 @@ EVERY = 3600.0
 FIRST = 5.0
 
 
-async def run(secrets: Secrets, keyring: Keyring, db: Database, apps: Apps) -> None:
+async def run(keyring: Keyring, db: Database) -> None:
     """Seals anew until cancelled."""
 
     async def sweep() -> int:
-        return (
-            await secrets.reseal()
-            + await hooks.reseal(db, keyring)
-            + await scm_credentials.reseal(db, keyring)
-            + await profiles.reseal(db, keyring)
-            + await stored.reseal(db, keyring)
-            + await apps.reseal()
-        )
+        return (await sealed.reseal(db, keyring)).done
 
     await every(EVERY, "resealing", sweep, first=FIRST)

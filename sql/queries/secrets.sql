@@ -131,3 +131,7 @@ LIMIT $3;
 UPDATE secrets
 SET value_sealed = $3, key_id = $4
 WHERE id = $1 AND value_sealed = $2;
+
+-- name: notify_key_rotated
+-- Every server looks for the key that seals from now on.
+SELECT pg_notify('secret_key_rotated', '');

@@ -236,7 +236,6 @@ async def test_bad_forms(world: World) -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ({"script": ["x"], "id_tokens": {"T": {"aud": "https://x"}}}, "`id_tokens` are not available"),
         ({"script": ["x"], "cluster": "c1"}, "`cluster` is not available"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gocdnext.providers.apps import Apps
+from gocdnext.providers.apps import Apps, reseal_keys, reseal_secrets
 from gocdnext.secrets.sealing import Keyring
 from tests.api.hooks import SECRET, bind, push, send, waits
 from tests.api.test_conventions import error
@@ -254,8 +254,10 @@ async def test_apps_that_are_refused(world: World) -> None:
 async def test_sealed_anew(world: World) -> None:
     """With a newer key, keys and secrets of Apps are sealed with it."""
     await world.http.post(VCS, json=kept_app(webhook_secret="hush"))
-    apps = Apps(world.db, Keyring([bytes(32), KEY]), None, world.clock)
-    assert await apps.reseal() == 2
-    assert await apps.reseal() == 0
+    keyring = Keyring([bytes(32), KEY])
+    apps = Apps(world.db, keyring, None, world.clock)
+    for reseal in (reseal_keys, reseal_secrets):
+        assert (await reseal(world.db, keyring)).done == 1
+        assert (await reseal(world.db, keyring)).done == 0
     (app,) = await Apps(world.db, Keyring([bytes(32)]), None, world.clock).reload()
     assert app.webhook_secret == "hush"

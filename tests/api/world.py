@@ -40,10 +40,12 @@ from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.profiles import DefaultProfile
+from gocdnext.secrets.stores.configured import Stores
+from gocdnext.secrets.stores.fetching import Fetching
 from tests.api.conformance import conforming
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
-from tests.secrets_room import KEYRING, secrets_of
+from tests.secrets_room import KEYRING, secrets_of, signing_keys_of
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 TOKEN = "operator-token-for-tests"
@@ -194,6 +196,9 @@ async def served(
             new_id=uuid4,
         )
         world.configs = configs
+        stores = Stores(db, KEYRING, outbound, settings, clock=world.clock, new_id=uuid4)
+        fetching = Fetching(stores, world.wake, ttl=settings.secret_cache_ttl)
+        world.secrets._fetching = fetching
         services = world.services = Services(
             db=db,
             runs=world.runs,
@@ -208,6 +213,8 @@ async def served(
             keyring=KEYRING,
             access=access,
             default_profile=DefaultProfile(db, world.secrets.tell_default),
+            stores=stores,
+            signing_keys=signing_keys_of(db, world.clock, base=settings.public_base),
             shutdown=world.shutdown,
             outbound=outbound,
             configs=configs,
@@ -218,12 +225,14 @@ async def served(
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(world.hub.run, db, world.shutdown)
+            await nursery.start(fetching.run)
             world.app = create_app(services)
             with conforming(world.app):
                 world.port = await nursery.start(listen.run, world.app, settings.http_addr, world.shutdown)
                 async with httpx.AsyncClient(base_url=world.base, timeout=30) as world.http:
                     yield world
             world.shutdown.set()
+            nursery.cancel_scope.cancel()
 
 
 async def partitioned(db: Database) -> None:

@@ -40,7 +40,7 @@ PURE = (
     "durations", "pipeline", "importers", "local/plan.py", "local/envfile.py",
     *(f"runs/{name}.py" for name in (
         "assignment", "cancelling", "cascade", "dispatch", "events", "execution", "expansion", "fetching", "gates",
-        "governance",
+        "governance", "identity",
         "planning", "ports", "rerun", "state", "transitions", "waiting",
     )),
 )  # fmt: skip
@@ -104,7 +104,7 @@ def test_the_command_line_talks_http_only() -> None:
     allowed = {
         "serve.py": {"gocdnext.server", "gocdnext.agent", "gocdnext.durations"},
         "doctor.py": {"gocdnext.config", "gocdnext.db.binaries", "gocdnext.db.errors"},
-        "admin.py": {"gocdnext.auth", "gocdnext.config", "gocdnext.db", "gocdnext.journal"},
+        "admin.py": {"gocdnext.secrets", "gocdnext.auth", "gocdnext.config", "gocdnext.db", "gocdnext.journal"},
         "about.py": {"gocdnext.config", "gocdnext.agent.config"},
         "manual.py": {"gocdnext.config", "gocdnext.agent.config"},
         "local.py": {"gocdnext.local", "gocdnext.pipeline", "gocdnext.agent.config"},

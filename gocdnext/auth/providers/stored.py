@@ -23,6 +23,7 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, InvalidError, NotFoundError
 from gocdnext.outbound.policy import Policy
 from gocdnext.secrets import resealing
+from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed
 
 sql = queries.load("providers")
@@ -131,8 +132,8 @@ async def delete(room: Room, provider_id: UUID, elsewhere: Collection[str]) -> s
     return await room.change(work)
 
 
-async def reseal(db: Database, keyring: Keyring) -> int:
-    """Seals everything with the newest key that is sealed with another; how many were (`resealing.reseal`)."""
+async def reseal(db: Database, keyring: Keyring) -> Resealed:
+    """Seals everything with the newest key that is sealed with another (`resealing.reseal`)."""
     return await resealing.reseal(db, keyring, sql.under_other_keys, sql.sealed_anew, lambda row: _purpose(row["name"]))
 
 
