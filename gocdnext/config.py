@@ -201,6 +201,36 @@ VARIABLES: Final = (
     ),
     Variable("GOCDNEXT_CACHE_TTL_DAYS", "number", "30", "Days that a cache is kept which no job reads; 0 is for ever."),
     Variable(
+        "GOCDNEXT_CACHE_PROJECT_QUOTA_BYTES", "number", "0", "Bytes of caches that a project may keep; 0 is no limit."
+    ),
+    Variable("GOCDNEXT_CACHE_GLOBAL_QUOTA_BYTES", "number", "0", "Bytes of all caches together; 0 is no limit."),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_KEEP_LAST",
+        "number",
+        "30",
+        "Runs of each pipeline whose artifacts are kept; those of older runs go before their time. 0 is no limit.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES",
+        "number",
+        "107374182400",
+        "Bytes of artifacts that a project may keep; the oldest go before their time. 0 is no limit.",
+    ),
+    Variable("GOCDNEXT_ARTIFACTS_GLOBAL_QUOTA_BYTES", "number", "0", "The same for all projects together."),
+    Variable(
+        "GOCDNEXT_LOG_RETENTION",
+        "duration",
+        "off",
+        "How long log lines are kept in the database, by whole months: a partition goes when its last line is older. "
+        "`off` is for ever. Kept within 24h and 87600h.",
+    ),
+    Variable(
+        "GOCDNEXT_LOG_ARCHIVE",
+        "word",
+        "auto",
+        "auto or on: logs of ended jobs become compressed blobs, unless their project says otherwise. off: never.",
+    ),
+    Variable(
         "GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT",
         "duration",
         "168h",
@@ -342,6 +372,22 @@ class GithubApp:
     webhook_secret: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True)
+class Quotas:
+    """How much is kept of artifacts and caches; 0 is no limit everywhere."""
+
+    keep_last: int = 0
+    """Runs of each pipeline whose artifacts are kept."""
+    project: int = 0
+    """Bytes of artifacts of one project."""
+    everything: int = 0
+    """Bytes of all artifacts."""
+    project_caches: int = 0
+    """Bytes of caches of one project."""
+    all_caches: int = 0
+    """Bytes of all caches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one server process."""
@@ -384,6 +430,11 @@ class Settings:
     approval_timeout: int | None
     """Seconds that gates wait by default; None = for ever."""
     log_months_ahead: int
+    quotas: Quotas
+    log_retention: int | None
+    """Seconds; None = for ever."""
+    log_archive: str
+    """`auto`, `on` or `off`."""
     trusted_proxies: tuple[Network, ...] = ()
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""
@@ -439,6 +490,15 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
         runner_profiles_file=Path(file) if (file := read.text("GOCDNEXT_RUNNER_PROFILES_FILE")) else None,
         trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
+        quotas=Quotas(
+            keep_last=read.number("GOCDNEXT_ARTIFACTS_KEEP_LAST", 0, 1_000_000),
+            project=read.size("GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES"),
+            everything=read.size("GOCDNEXT_ARTIFACTS_GLOBAL_QUOTA_BYTES"),
+            project_caches=read.size("GOCDNEXT_CACHE_PROJECT_QUOTA_BYTES"),
+            all_caches=read.size("GOCDNEXT_CACHE_GLOBAL_QUOTA_BYTES"),
+        ),
+        log_retention=read.window("GOCDNEXT_LOG_RETENTION", 24 * 3600, 87_600 * 3600),
+        log_archive=read.choice("GOCDNEXT_LOG_ARCHIVE", ("auto", "on", "off")),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
         webhook_public_url=read.base("GOCDNEXT_WEBHOOK_PUBLIC_URL"),
         github_app=_github_app(read),
@@ -489,6 +549,18 @@ class _Reader:
         if not value.isascii() or not value.isdigit() or not low <= int(value[:10]) <= high:
             raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
         return int(value)
+
+    def size(self, name: str) -> int:
+        value = self.text(name)
+        if not value.isascii() or not value.isdigit() or len(value) > 18:
+            raise ConfigError(f"{name}={value!r}: expected a number of bytes, or 0")
+        return int(value)
+
+    def choice(self, name: str, words: tuple[str, ...]) -> str:
+        value = self.text(name).lower()
+        if value not in words:
+            raise ConfigError(f"{name}={value!r}: expected {', '.join(words[:-1])} or {words[-1]}")
+        return value
 
     def base(self, name: str) -> str:
         return self.text(name).rstrip("/")

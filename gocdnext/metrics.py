@@ -6,7 +6,7 @@ Gauges that only the database knows are read by one statement when somebody scra
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from uuid import UUID
 
 import trio
@@ -100,6 +100,14 @@ class Metrics:
         self._lines_dropped = Counter(
             "gocdnext_log_lines_dropped", "Log lines that belong to no attempt any more", ("reason",), registry=registry
         )
+        self._sweeps = Counter("gocdnext_sweeps", "Passes of sweepers", ("sweeper", "outcome"), registry=registry)
+        self._swept = Counter("gocdnext_swept", "What sweepers have changed", ("sweeper", "kind"), registry=registry)
+        self._archived = Counter(
+            "gocdnext_log_archive_jobs", "Logs that were to be archived", ("result",), registry=registry
+        )
+        self._partitions = Counter(
+            "gocdnext_retention_dropped_log_partitions", "Monthly partitions of log lines dropped", registry=registry
+        )
         self._drains = Counter("gocdnext_agent_drain", "Agents that drained", ("outcome",), registry=registry)
         self._drain_duration = Histogram(
             "gocdnext_agent_drain_duration_seconds",
@@ -179,6 +187,16 @@ class Metrics:
     def log_lines_dropped(self, reason: str, count: int) -> None:
         """Lines of an agent were dropped, for one of the reasons of the contract."""
         self._lines_dropped.labels(reason).inc(count)
+
+    def swept(self, sweeper: str, outcome: str, changed: Mapping[str, int]) -> None:
+        """A sweeper made a pass, `done` or `failed`, and changed so many things of each kind."""
+        self._sweeps.labels(sweeper, outcome).inc()
+        for kind, count in changed.items():
+            if count:
+                self._swept.labels(sweeper, kind).inc(count)
+        self._partitions.inc(changed.get("LogPartitionsDropped", 0))
+        for result, kind in (("success", "ArchivesReSubmitted"), ("failed", "ArchiveFailures")):
+            self._archived.labels(result).inc(changed.get(kind, 0))
 
     def agent_drained(self, outcome: str, seconds: float) -> None:
         """An agent that had said it is draining has gone: `clean` with all its results stored, else `abandoned`."""

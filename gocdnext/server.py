@@ -66,6 +66,7 @@ from gocdnext.secrets.store import Secrets
 from gocdnext.secrets.stores.configured import Stores
 from gocdnext.secrets.stores.fetching import Fetching
 from gocdnext.sweepers import (
+    archiver,
     blobs,
     clocks,
     configurations,
@@ -78,6 +79,7 @@ from gocdnext.sweepers import (
     signins,
     statuses,
 )
+from gocdnext.sweeps import Board
 
 _log = structlog.get_logger("server")
 DRAIN = 1.5
@@ -162,20 +164,8 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 await services.start(rooms.fetching.run)
-                services.start_soon(reaper.run, rooms.runs)
-                services.start_soon(gates.run, rooms.runs, settings.approval_timeout)
-                services.start_soon(partitions.run, db, settings.log_months_ahead, utc_now)
-                cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
-                services.start_soon(blobs.run, db, rooms.api.blobs.store, cache_life, utc_now)
-                services.start_soon(resealing.run, rooms.api.keyring, db)
-                services.start_soon(clocks.run, db, rooms.runs, utc_now)
-                services.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.configs.remotes.heads)
-                services.start_soon(deliveries.run, db, utc_now)
                 services.start_soon(rooms.providers.run)
-                services.start_soon(signins.run, db, utc_now)
-                services.start_soon(configurations.run, rooms.api.configs)
-                if not settings.outbound.offline:
-                    services.start_soon(statuses.run, rooms.api.providers.reporter, db, utc_now)
+                _start_sweepers(settings, rooms, db, services)
                 services.start_soon(systemd.watchdog, db)
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
@@ -187,6 +177,26 @@ async def _serve(settings: Settings, state: StateDir, stop: _Stop, with_local_ag
                     people.cancel_scope.deadline = trio.current_time() + DRAIN
                 services.cancel_scope.cancel()
         database.cancel_scope.cancel()
+
+
+def _start_sweepers(settings: Settings, rooms: _Rooms, db: Database, nursery: trio.Nursery) -> None:
+    board, store = rooms.api.board, rooms.api.blobs.store
+    cache_life = timedelta(days=settings.cache_days) if settings.cache_days else None
+    retention = timedelta(seconds=settings.log_retention) if settings.log_retention else None
+    ahead = settings.log_months_ahead
+    nursery.start_soon(reaper.run, rooms.runs, board)
+    nursery.start_soon(gates.run, rooms.runs, settings.approval_timeout, board)
+    nursery.start_soon(lambda: partitions.run(db, ahead, utc_now, retention=retention, board=board))
+    nursery.start_soon(archiver.run, db, store, settings.log_archive, utc_now, uuid4, board)
+    nursery.start_soon(lambda: blobs.run(db, store, cache_life, utc_now, quotas=settings.quotas, board=board))
+    nursery.start_soon(resealing.run, rooms.api.keyring, db, board)
+    nursery.start_soon(clocks.run, db, rooms.runs, utc_now, board)
+    nursery.start_soon(polls.run, db, rooms.runs, utc_now, rooms.api.configs.remotes.heads, board)
+    nursery.start_soon(deliveries.run, db, utc_now, board)
+    nursery.start_soon(signins.run, db, utc_now, board)
+    nursery.start_soon(configurations.run, rooms.api.configs, board)
+    if not settings.outbound.offline:
+        nursery.start_soon(statuses.run, rooms.api.providers.reporter, db, utc_now)
 
 
 @dataclass(frozen=True)
@@ -269,6 +279,7 @@ def _wire(
         providers=providers,
         app_webhook=AppWebhook(db, runs, providers.apps, clock=utc_now, new_id=uuid4),
         catalogue=plugins,
+        board=Board(utc_now, metrics),
     )
     return _Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token, fetching)
 

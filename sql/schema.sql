@@ -16,6 +16,30 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.drop_log_partitions(before timestamp with time zone) RETURNS integer
+    LANGUAGE plpgsql
+    AS $_$
+DECLARE
+    part text;
+    dropped integer := 0;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', TRUE);
+    PERFORM pg_advisory_xact_lock(hashtext('gocdnext.log_partitions'));
+    FOR part IN
+        SELECT c.relname FROM pg_inherits i
+        INNER JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE
+            i.inhparent = 'log_lines'::regclass
+            AND c.relname ~ '^log_lines_[0-9]{6}$'
+            AND (to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month') AT TIME ZONE 'UTC' <= before
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE %I', part);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $_$;
+
 CREATE FUNCTION public.ensure_log_partitions(from_time timestamp with time zone, months integer) RETURNS integer
     LANGUAGE plpgsql
     AS $$
@@ -109,6 +133,33 @@ CREATE TABLE public.audit_events (
     CONSTRAINT audit_events_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text, 'failed'::text, 'unknown'::text])))
 );
 
+CREATE TABLE public.auth_providers (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    kind text NOT NULL,
+    display_name text DEFAULT ''::text NOT NULL,
+    client_id text NOT NULL,
+    client_secret bytea NOT NULL,
+    key_id text NOT NULL,
+    issuer text DEFAULT ''::text NOT NULL,
+    github_api_base text DEFAULT ''::text NOT NULL,
+    enabled boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT auth_providers_check CHECK (((kind = 'oidc'::text) = (issuer <> ''::text))),
+    CONSTRAINT auth_providers_kind_check CHECK ((kind = ANY (ARRAY['github'::text, 'oidc'::text])))
+);
+
+CREATE TABLE public.auth_states (
+    state_hash bytea NOT NULL,
+    browser_hash bytea NOT NULL,
+    provider text NOT NULL,
+    redirect_to text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT auth_states_browser_hash_check CHECK ((length(browser_hash) = 32)),
+    CONSTRAINT auth_states_state_hash_check CHECK ((length(state_hash) = 32))
+);
+
 CREATE TABLE public.caches (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -196,6 +247,12 @@ CREATE TABLE public.gate_votes (
     CONSTRAINT gate_votes_decision_check CHECK ((decision = ANY (ARRAY['approved'::text, 'rejected'::text])))
 );
 
+CREATE TABLE public.github_app_deliveries (
+    delivery text NOT NULL,
+    run_id uuid,
+    received_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.group_members (
     group_id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -251,8 +308,20 @@ CREATE TABLE public.job_runs (
     retries integer DEFAULT 0 NOT NULL,
     timeout_seconds integer DEFAULT 0 NOT NULL,
     rollback boolean DEFAULT false NOT NULL,
+    log_lines_live boolean DEFAULT true NOT NULL,
     CONSTRAINT job_runs_cancel_origin_check CHECK ((cancel_origin = ANY (ARRAY['user_job'::text, 'user_run'::text, 'supersede'::text, 'approval_expiry'::text, 'dependency'::text]))),
     CONSTRAINT job_runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'awaiting_approval'::text, 'success'::text, 'failed'::text, 'canceled'::text, 'skipped'::text])))
+);
+
+CREATE TABLE public.log_archives (
+    job_run_id uuid NOT NULL,
+    storage_key text NOT NULL,
+    lines bigint NOT NULL,
+    size_bytes bigint NOT NULL,
+    archived_at timestamp with time zone NOT NULL,
+    block_seqs bigint[] NOT NULL,
+    block_lines bigint[] NOT NULL,
+    block_offsets bigint[] NOT NULL
 );
 
 CREATE TABLE public.log_cursors (
@@ -323,17 +392,36 @@ ALTER TABLE public.modifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTIT
     CACHE 1
 );
 
+CREATE TABLE public.oidc_keys (
+    id uuid NOT NULL,
+    kid text NOT NULL,
+    alg text DEFAULT 'RS256'::text NOT NULL,
+    public_n text NOT NULL,
+    public_e text NOT NULL,
+    private_sealed bytea,
+    key_id text,
+    created_at timestamp with time zone NOT NULL,
+    retired_at timestamp with time zone,
+    published_until timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT oidc_keys_check CHECK (((private_sealed IS NULL) = (key_id IS NULL))),
+    CONSTRAINT oidc_keys_check1 CHECK (((retired_at IS NULL) = (published_until IS NULL))),
+    CONSTRAINT oidc_keys_check2 CHECK (((private_sealed IS NULL) = ((retired_at IS NOT NULL) OR (revoked_at IS NOT NULL))))
+);
+
 CREATE TABLE public.pipeline_definitions (
     id uuid NOT NULL,
     pipeline_id uuid NOT NULL,
-    version integer NOT NULL,
+    version integer,
     definition jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL,
     serial boolean GENERATED ALWAYS AS ((COALESCE((definition ->> 'concurrency'::text), ''::text) = 'serial'::text)) STORED NOT NULL,
     supersede text GENERATED ALWAYS AS (COALESCE((definition ->> 'supersede'::text), ''::text)) STORED NOT NULL,
     governed boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]?(exists (@."deploy") || exists (@."environment"))'::jsonpath)) STORED NOT NULL,
     fetches boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."needs_artifacts"'::jsonpath)) STORED NOT NULL,
-    needs_secrets boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."secrets"[*]'::jsonpath)) STORED NOT NULL
+    needs_secrets boolean GENERATED ALWAYS AS (jsonb_path_exists(definition, '$."jobs"[*]."secrets"[*]'::jsonpath)) STORED NOT NULL,
+    digest text,
+    CONSTRAINT pipeline_definitions_check CHECK (((version IS NULL) = (digest IS NOT NULL)))
 );
 
 CREATE TABLE public.pipelines (
@@ -350,6 +438,26 @@ CREATE TABLE public.pipelines (
     updated_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.project_crons (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    name text NOT NULL,
+    expression text NOT NULL,
+    pipeline_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    next_at timestamp with time zone,
+    last_fired_at timestamp with time zone,
+    created_by uuid,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.project_labels (
+    project_id uuid NOT NULL,
+    key text NOT NULL,
+    value text NOT NULL
+);
+
 CREATE TABLE public.projects (
     id uuid NOT NULL,
     slug text NOT NULL,
@@ -358,7 +466,11 @@ CREATE TABLE public.projects (
     config_path text DEFAULT '.gocdnext'::text NOT NULL,
     notifications jsonb DEFAULT '[]'::jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL
+    updated_at timestamp with time zone NOT NULL,
+    trust_same_repo_pr_config boolean DEFAULT false NOT NULL,
+    check_reporting_mode text DEFAULT 'both'::text NOT NULL,
+    log_archive_enabled boolean,
+    CONSTRAINT projects_check_reporting_mode_check CHECK ((check_reporting_mode = ANY (ARRAY['both'::text, 'check_run'::text, 'commit_status'::text])))
 );
 
 CREATE TABLE public.repository_polls (
@@ -375,6 +487,40 @@ CREATE TABLE public.run_gate_passes (
     ref text NOT NULL,
     counter bigint NOT NULL,
     passed_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.runner_profile_secrets (
+    id uuid NOT NULL,
+    profile_id uuid NOT NULL,
+    key text NOT NULL,
+    value_sealed bytea,
+    key_id text,
+    global_name text,
+    CONSTRAINT runner_profile_secrets_check CHECK (((value_sealed IS NULL) = (key_id IS NULL))),
+    CONSTRAINT runner_profile_secrets_check1 CHECK (((value_sealed IS NULL) <> (global_name IS NULL)))
+);
+
+CREATE TABLE public.runner_profiles (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    engine text NOT NULL,
+    default_image text DEFAULT ''::text NOT NULL,
+    default_cpu_request text DEFAULT ''::text NOT NULL,
+    default_cpu_limit text DEFAULT ''::text NOT NULL,
+    default_mem_request text DEFAULT ''::text NOT NULL,
+    default_mem_limit text DEFAULT ''::text NOT NULL,
+    max_cpu text DEFAULT ''::text NOT NULL,
+    max_mem text DEFAULT ''::text NOT NULL,
+    tags text[] DEFAULT '{}'::text[] NOT NULL,
+    config jsonb DEFAULT '{}'::jsonb NOT NULL,
+    node_selector jsonb DEFAULT '{}'::jsonb NOT NULL,
+    tolerations jsonb DEFAULT '[]'::jsonb NOT NULL,
+    preferred_node_affinity jsonb DEFAULT '[]'::jsonb NOT NULL,
+    env jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT runner_profiles_engine_check CHECK ((engine = 'kubernetes'::text))
 );
 
 CREATE TABLE public.runs (
@@ -404,6 +550,19 @@ CREATE TABLE public.runs (
     CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
 );
 
+CREATE TABLE public.scm_credentials (
+    id uuid NOT NULL,
+    provider text NOT NULL,
+    host text NOT NULL,
+    api_base text DEFAULT ''::text NOT NULL,
+    display_name text DEFAULT ''::text NOT NULL,
+    auth_ref bytea NOT NULL,
+    key_id text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT scm_credentials_provider_check CHECK ((provider = ANY (ARRAY['github'::text, 'gitlab'::text, 'bitbucket'::text])))
+);
+
 CREATE TABLE public.scm_sources (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -417,8 +576,29 @@ CREATE TABLE public.scm_sources (
     webhook_secret bytea,
     webhook_key_id text,
     poll_interval_ns bigint DEFAULT 0 NOT NULL,
+    last_synced_at timestamp with time zone,
+    last_synced_revision text,
+    seen_revision text,
+    sync_error text,
+    sync_failures integer DEFAULT 0 NOT NULL,
+    sync_failed_at timestamp with time zone,
+    sync_count bigint DEFAULT 0 NOT NULL,
+    hook_id text,
+    hook_for text,
     CONSTRAINT scm_sources_check CHECK (((webhook_secret IS NULL) = (webhook_key_id IS NULL))),
     CONSTRAINT scm_sources_provider_check CHECK ((provider = ANY (ARRAY['github'::text, 'gitlab'::text, 'bitbucket'::text, 'manual'::text])))
+);
+
+CREATE TABLE public.secret_backends (
+    id uuid NOT NULL,
+    source text NOT NULL,
+    enabled boolean NOT NULL,
+    value jsonb NOT NULL,
+    credentials_sealed bytea,
+    key_id text,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT secret_backends_check CHECK (((credentials_sealed IS NULL) = (key_id IS NULL))),
+    CONSTRAINT secret_backends_source_check CHECK ((source = 'vault'::text))
 );
 
 CREATE TABLE public.secrets (
@@ -477,6 +657,35 @@ CREATE TABLE public.stage_runs (
     CONSTRAINT stage_runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'success'::text, 'failed'::text, 'canceled'::text])))
 );
 
+CREATE TABLE public.status_reports (
+    run_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    counter bigint NOT NULL,
+    provider text NOT NULL,
+    url text NOT NULL,
+    sha text NOT NULL,
+    mode text NOT NULL,
+    wanted text NOT NULL,
+    told text,
+    state text DEFAULT 'pending'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    taken_until timestamp with time zone,
+    error text,
+    check_run_id bigint,
+    installation_id bigint,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT status_reports_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'told'::text, 'none'::text, 'given_up'::text])))
+);
+
+CREATE TABLE public.status_reports_noticed (
+    only_row boolean DEFAULT true NOT NULL,
+    until timestamp with time zone NOT NULL,
+    CONSTRAINT status_reports_noticed_only_row_check CHECK (only_row)
+);
+
 CREATE TABLE public.test_results (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     job_run_id uuid NOT NULL,
@@ -524,8 +733,29 @@ CREATE TABLE public.users (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     password_hash bytea,
+    issuer text DEFAULT ''::text NOT NULL,
     CONSTRAINT users_email_check CHECK (((length(email) >= 1) AND (length(email) <= 320))),
     CONSTRAINT users_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'maintainer'::text, 'user'::text, 'viewer'::text])))
+);
+
+CREATE TABLE public.vcs_integrations (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    display_name text DEFAULT ''::text NOT NULL,
+    app_id bigint NOT NULL,
+    api_base text DEFAULT ''::text NOT NULL,
+    enabled boolean DEFAULT false NOT NULL,
+    private_key bytea,
+    private_key_key_id text,
+    webhook_secret bytea,
+    webhook_secret_key_id text,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT vcs_integrations_app_id_check CHECK ((app_id > 0)),
+    CONSTRAINT vcs_integrations_check CHECK (((private_key IS NULL) = (private_key_key_id IS NULL))),
+    CONSTRAINT vcs_integrations_check1 CHECK (((webhook_secret IS NULL) = (webhook_secret_key_id IS NULL))),
+    CONSTRAINT vcs_integrations_kind_check CHECK ((kind = 'github_app'::text))
 );
 
 CREATE TABLE public.webhook_deliveries (
@@ -582,6 +812,15 @@ ALTER TABLE ONLY public.artifacts
 ALTER TABLE ONLY public.audit_events
     ADD CONSTRAINT audit_events_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.auth_providers
+    ADD CONSTRAINT auth_providers_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.auth_providers
+    ADD CONSTRAINT auth_providers_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.auth_states
+    ADD CONSTRAINT auth_states_pkey PRIMARY KEY (state_hash);
+
 ALTER TABLE ONLY public.caches
     ADD CONSTRAINT caches_pkey PRIMARY KEY (id);
 
@@ -612,6 +851,9 @@ ALTER TABLE ONLY public.environments
 ALTER TABLE ONLY public.gate_votes
     ADD CONSTRAINT gate_votes_pkey PRIMARY KEY (job_run_id, voter);
 
+ALTER TABLE ONLY public.github_app_deliveries
+    ADD CONSTRAINT github_app_deliveries_pkey PRIMARY KEY (delivery);
+
 ALTER TABLE ONLY public.group_members
     ADD CONSTRAINT group_members_pkey PRIMARY KEY (group_id, user_id);
 
@@ -629,6 +871,12 @@ ALTER TABLE ONLY public.job_runs
 
 ALTER TABLE ONLY public.job_runs
     ADD CONSTRAINT job_runs_run_id_name_matrix_key_key UNIQUE (run_id, name, matrix_key);
+
+ALTER TABLE ONLY public.log_archives
+    ADD CONSTRAINT log_archives_pkey PRIMARY KEY (job_run_id);
+
+ALTER TABLE ONLY public.log_archives
+    ADD CONSTRAINT log_archives_storage_key_key UNIQUE (storage_key);
 
 ALTER TABLE ONLY public.log_cursors
     ADD CONSTRAINT log_cursors_pkey PRIMARY KEY (run_id);
@@ -654,6 +902,12 @@ ALTER TABLE ONLY public.modifications
 ALTER TABLE ONLY public.modifications
     ADD CONSTRAINT modifications_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.oidc_keys
+    ADD CONSTRAINT oidc_keys_kid_key UNIQUE (kid);
+
+ALTER TABLE ONLY public.oidc_keys
+    ADD CONSTRAINT oidc_keys_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.pipeline_definitions
     ADD CONSTRAINT pipeline_definitions_pipeline_id_version_key UNIQUE (pipeline_id, version);
 
@@ -665,6 +919,15 @@ ALTER TABLE ONLY public.pipelines
 
 ALTER TABLE ONLY public.pipelines
     ADD CONSTRAINT pipelines_project_id_name_key UNIQUE (project_id, name);
+
+ALTER TABLE ONLY public.project_crons
+    ADD CONSTRAINT project_crons_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.project_crons
+    ADD CONSTRAINT project_crons_project_id_name_key UNIQUE (project_id, name);
+
+ALTER TABLE ONLY public.project_labels
+    ADD CONSTRAINT project_labels_pkey PRIMARY KEY (project_id, key, value);
 
 ALTER TABLE ONLY public.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (id);
@@ -678,6 +941,18 @@ ALTER TABLE ONLY public.repository_polls
 ALTER TABLE ONLY public.run_gate_passes
     ADD CONSTRAINT run_gate_passes_pkey PRIMARY KEY (run_id, environment);
 
+ALTER TABLE ONLY public.runner_profile_secrets
+    ADD CONSTRAINT runner_profile_secrets_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.runner_profile_secrets
+    ADD CONSTRAINT runner_profile_secrets_profile_id_key_key UNIQUE (profile_id, key);
+
+ALTER TABLE ONLY public.runner_profiles
+    ADD CONSTRAINT runner_profiles_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.runner_profiles
+    ADD CONSTRAINT runner_profiles_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_once_per_upstream UNIQUE (pipeline_id, upstream_run_id);
 
@@ -687,11 +962,23 @@ ALTER TABLE ONLY public.runs
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.scm_credentials
+    ADD CONSTRAINT scm_credentials_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.scm_credentials
+    ADD CONSTRAINT scm_credentials_provider_host_key UNIQUE (provider, host);
+
 ALTER TABLE ONLY public.scm_sources
     ADD CONSTRAINT scm_sources_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.scm_sources
     ADD CONSTRAINT scm_sources_project_id_key UNIQUE (project_id);
+
+ALTER TABLE ONLY public.secret_backends
+    ADD CONSTRAINT secret_backends_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.secret_backends
+    ADD CONSTRAINT secret_backends_source_key UNIQUE (source);
 
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT secrets_pkey PRIMARY KEY (id);
@@ -714,6 +1001,12 @@ ALTER TABLE ONLY public.stage_runs
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_name_key UNIQUE (run_id, name);
 
+ALTER TABLE ONLY public.status_reports_noticed
+    ADD CONSTRAINT status_reports_noticed_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.status_reports
+    ADD CONSTRAINT status_reports_pkey PRIMARY KEY (run_id);
+
 ALTER TABLE ONLY public.test_results
     ADD CONSTRAINT test_results_pkey PRIMARY KEY (id);
 
@@ -728,6 +1021,12 @@ ALTER TABLE ONLY public.users
 
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_provider_external_id_key UNIQUE (provider, external_id);
+
+ALTER TABLE ONLY public.vcs_integrations
+    ADD CONSTRAINT vcs_integrations_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.vcs_integrations
+    ADD CONSTRAINT vcs_integrations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.webhook_deliveries
     ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (id);
@@ -749,6 +1048,8 @@ CREATE INDEX audit_events_by_actor ON public.audit_events USING btree (actor_id,
 CREATE INDEX audit_events_by_target ON public.audit_events USING btree (target_id, at DESC, id DESC);
 
 CREATE INDEX audit_events_by_time ON public.audit_events USING btree (at DESC, id DESC);
+
+CREATE INDEX auth_states_by_end ON public.auth_states USING btree (expires_at);
 
 CREATE INDEX caches_by_access ON public.caches USING btree (last_accessed_at) WHERE (status = 'ready'::text);
 
@@ -786,6 +1087,8 @@ CREATE INDEX job_runs_running_by_agent ON public.job_runs USING btree (agent_id)
 
 CREATE INDEX job_runs_timing ON public.job_runs USING btree (started_at) WHERE ((status = 'running'::text) AND (timeout_seconds > 0));
 
+CREATE INDEX job_runs_to_archive ON public.job_runs USING btree (finished_at) WHERE (log_lines_live AND (finished_at IS NOT NULL));
+
 CREATE INDEX log_lines_by_cursor ON ONLY public.log_lines USING btree (run_id, cursor);
 
 CREATE INDEX log_lines_other_run_id_cursor_idx ON public.log_lines_other USING btree (run_id, cursor);
@@ -800,11 +1103,19 @@ CREATE INDEX modifications_by_run ON public.modifications USING btree (run_id) W
 
 CREATE INDEX modifications_newest ON public.modifications USING btree (material_id, detected_at DESC);
 
+CREATE UNIQUE INDEX oidc_keys_active ON public.oidc_keys USING btree ((true)) WHERE ((retired_at IS NULL) AND (revoked_at IS NULL));
+
+CREATE UNIQUE INDEX pipeline_definitions_by_digest ON public.pipeline_definitions USING btree (pipeline_id, digest) WHERE (digest IS NOT NULL);
+
+CREATE INDEX project_crons_due ON public.project_crons USING btree (next_at) WHERE (enabled AND (next_at IS NOT NULL));
+
 CREATE INDEX projects_by_update ON public.projects USING btree (updated_at DESC, id);
 
 CREATE INDEX repository_polls_by_age ON public.repository_polls USING btree (asked_at);
 
 CREATE INDEX run_gate_passes_of_lane ON public.run_gate_passes USING btree (pipeline_id, counter);
+
+CREATE INDEX runner_profile_secrets_by_key ON public.runner_profile_secrets USING btree (key_id, id) WHERE (key_id IS NOT NULL);
 
 CREATE INDEX runs_by_definition ON public.runs USING btree (definition_id);
 
@@ -824,13 +1135,25 @@ CREATE INDEX runs_services_left ON public.runs USING btree (finished_at) WHERE (
 
 CREATE INDEX runs_superseded_by ON public.runs USING btree (superseded_by) WHERE (superseded_by IS NOT NULL);
 
+CREATE INDEX scm_credentials_by_key ON public.scm_credentials USING btree (key_id, id);
+
 CREATE INDEX scm_sources_by_url ON public.scm_sources USING btree (url);
+
+CREATE INDEX scm_sources_to_read_again ON public.scm_sources USING btree (sync_failed_at) WHERE (sync_failures > 0);
 
 CREATE INDEX secrets_by_key ON public.secrets USING btree (key_id, id) WHERE (key_id IS NOT NULL);
 
 CREATE UNIQUE INDEX secrets_global ON public.secrets USING btree (name) WHERE (project_id IS NULL);
 
 CREATE UNIQUE INDEX secrets_of_project ON public.secrets USING btree (project_id, name) WHERE (project_id IS NOT NULL);
+
+CREATE INDEX status_reports_due ON public.status_reports USING btree (next_at) WHERE (state = 'pending'::text);
+
+CREATE INDEX status_reports_given_up ON public.status_reports USING btree (project_id, updated_at DESC) WHERE (state = 'given_up'::text);
+
+CREATE INDEX status_reports_of_commit ON public.status_reports USING btree (pipeline_id, sha, counter);
+
+CREATE INDEX status_reports_open ON public.status_reports USING btree (run_id) WHERE (wanted = ANY (ARRAY['queued'::text, 'running'::text]));
 
 CREATE INDEX test_results_by_job ON public.test_results USING btree (job_run_id);
 
@@ -841,6 +1164,8 @@ CREATE INDEX user_sessions_by_end ON public.user_sessions USING btree (expires_a
 CREATE INDEX user_sessions_by_user ON public.user_sessions USING btree (user_id, created_at);
 
 CREATE INDEX users_by_email ON public.users USING btree (email);
+
+CREATE UNIQUE INDEX vcs_integrations_enabled_app ON public.vcs_integrations USING btree (app_id) WHERE enabled;
 
 CREATE INDEX webhook_deliveries_newest ON public.webhook_deliveries USING btree (received_at DESC, id DESC);
 
@@ -855,6 +1180,8 @@ CREATE TRIGGER artifacts_bury_blobs AFTER DELETE ON public.artifacts REFERENCING
 CREATE TRIGGER caches_bury_blobs AFTER DELETE ON public.caches REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.bury_blobs();
 
 CREATE TRIGGER job_runs_delete_log_lines AFTER DELETE ON public.job_runs REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.delete_log_lines_of_jobs();
+
+CREATE TRIGGER log_archives_bury_blobs AFTER DELETE ON public.log_archives REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION public.bury_blobs();
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_service_account_id_fkey FOREIGN KEY (service_account_id) REFERENCES public.service_accounts(id) ON DELETE CASCADE;
@@ -901,6 +1228,9 @@ ALTER TABLE ONLY public.environments
 ALTER TABLE ONLY public.gate_votes
     ADD CONSTRAINT gate_votes_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_gates(job_run_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.github_app_deliveries
+    ADD CONSTRAINT github_app_deliveries_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE SET NULL;
+
 ALTER TABLE ONLY public.group_members
     ADD CONSTRAINT group_members_added_by_fkey FOREIGN KEY (added_by) REFERENCES public.users(id) ON DELETE SET NULL;
 
@@ -921,6 +1251,9 @@ ALTER TABLE ONLY public.job_runs
 
 ALTER TABLE ONLY public.job_runs
     ADD CONSTRAINT job_runs_stage_run_id_fkey FOREIGN KEY (stage_run_id) REFERENCES public.stage_runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.log_archives
+    ADD CONSTRAINT log_archives_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.log_cursors
     ADD CONSTRAINT log_cursors_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
@@ -946,8 +1279,20 @@ ALTER TABLE ONLY public.pipelines
 ALTER TABLE ONLY public.pipelines
     ADD CONSTRAINT pipelines_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.project_crons
+    ADD CONSTRAINT project_crons_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.project_crons
+    ADD CONSTRAINT project_crons_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.project_labels
+    ADD CONSTRAINT project_labels_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.run_gate_passes
     ADD CONSTRAINT run_gate_passes_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.runner_profile_secrets
+    ADD CONSTRAINT runner_profile_secrets_profile_id_fkey FOREIGN KEY (profile_id) REFERENCES public.runner_profiles(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_definition_id_fkey FOREIGN KEY (definition_id) REFERENCES public.pipeline_definitions(id);
@@ -975,6 +1320,9 @@ ALTER TABLE ONLY public.service_runs
 
 ALTER TABLE ONLY public.stage_runs
     ADD CONSTRAINT stage_runs_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.status_reports
+    ADD CONSTRAINT status_reports_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.runs(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.test_results
     ADD CONSTRAINT test_results_job_run_id_fkey FOREIGN KEY (job_run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;

@@ -14,9 +14,9 @@ from gocdnext.api.context import services
 from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
+from gocdnext.logs.archived_windows import archived_windows
 from gocdnext.logs.log_text import log_text
 from gocdnext.logs.stream import parse_last_event_id, stream
-from gocdnext.logs.windows import windows
 from gocdnext.projects import read
 from gocdnext.runs.state import OPEN
 from gocdnext.runs.waiting import NOTHING
@@ -84,7 +84,8 @@ async def show_run(run_id: str) -> Response:
     jobs = {UUID(job.id): job for stage in stages for job in stage.jobs}
     if tail:
         since = _since(asked.since)
-        for job_id, window in (await windows(db, list(jobs), tail=tail, head=head, since=since)).items():
+        shown = await archived_windows(db, services().blobs.store, list(jobs), tail=tail, head=head, since=since)
+        for job_id, window in shown.items():
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
@@ -136,7 +137,7 @@ async def log_file(run_id: str, job_id: str) -> Response:
     db = services().db
     await read.require_job_of_run(db, run, job)
     response = Response(
-        log_text(db, job),
+        log_text(db, job, services().blobs.store),
         headers={"Content-Disposition": f'attachment; filename="job-{str(job)[:8]}.log"'},
         content_type="text/plain; charset=utf-8",
     )

@@ -12,6 +12,7 @@ import trio
 
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
+from gocdnext.sweeps import Board
 
 if TYPE_CHECKING:
     from gocdnext.auth.room import Room
@@ -67,5 +68,6 @@ class Services:
     last_pass: Callable[[], float | None] = lambda: None
     """`trio.current_time()` at the end of the scheduler's newest pass; None before the first."""
     figures: Figures = field(default_factory=Figures)
+    board: Board = field(default_factory=Board)
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4

@@ -38,6 +38,8 @@ COMMANDS = {
     "run": Entry("runs", "run", "Start a run of a pipeline, and follow it."),
     "projects": Entry("project_group", "projects", "List, show and delete projects, start all pipelines of one."),
     "pipelines": Entry("pipelines", "pipelines", "List pipelines, show one or its source, start a run."),
+    "retention": Entry("retention", "retention", "Show what sweepers have done, and let them sweep."),
+    "crons": Entry("crons", "crons", "Keep the schedules of a project."),
     "vsm": Entry("vsm", "vsm", "Draw the value stream map of a project."),
     "secret": Entry("secrets", "secret", "Set, list and remove secrets."),
     "notifications": Entry("project_settings", "notifications", "What a project tells whom when its runs end."),

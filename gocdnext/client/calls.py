@@ -115,6 +115,38 @@ class Client(Connection):
         """POST of .../reload: reads them anew."""
         return self._post("/api/v1/admin/integrations/vcs/reload", None)
 
+    def crons(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/crons (contract-admin 6.5)."""
+        return self._get(_crons(slug))
+
+    def add_cron(self, slug: str, cron: Mapping[str, object]) -> dict[str, Any]:
+        """POST /api/v1/projects/{slug}/crons."""
+        return self._post(_crons(slug), cron)
+
+    def change_cron(self, slug: str, cron_id: str, cron: Mapping[str, object]) -> None:
+        """PUT /api/v1/projects/{slug}/crons/{id}."""
+        self.call("PUT", f"{_crons(slug)}/{cron_id}", cron)
+
+    def remove_cron(self, slug: str, cron_id: str) -> None:
+        """DELETE /api/v1/projects/{slug}/crons/{id}."""
+        self.call("DELETE", f"{_crons(slug)}/{cron_id}")
+
+    def log_archive(self, slug: str) -> dict[str, Any]:
+        """GET /api/v1/projects/{slug}/log-archive (contract-admin 6.1)."""
+        return self._get(f"/api/v1/projects/{quote(slug, safe='')}/log-archive")
+
+    def set_log_archive(self, slug: str, enabled: bool | None) -> None:
+        """PUT /api/v1/projects/{slug}/log-archive; None: as the server does."""
+        self.call("PUT", f"/api/v1/projects/{quote(slug, safe='')}/log-archive", {"enabled": enabled})
+
+    def retention(self) -> dict[str, Any]:
+        """GET /api/v1/admin/retention (contract-admin 7.4)."""
+        return self._get("/api/v1/admin/retention")
+
+    def sweep(self) -> dict[str, Any]:
+        """POST /api/v1/admin/retention/run: one pass of every sweeper, now."""
+        return self._post("/api/v1/admin/retention/run", None)
+
     def dashboard(self) -> dict[str, Any]:
         """GET /api/v1/dashboard/metrics (8.1)."""
         return self._get("/api/v1/dashboard/metrics")
@@ -304,3 +336,7 @@ def _secrets(slug: str | None) -> str:
 def _environment(slug: str, name: str | None = None) -> str:
     path = f"/api/v1/projects/{quote(slug, safe='')}/environments"
     return path if name is None else f"{path}/{quote(name, safe='')}"
+
+
+def _crons(slug: str) -> str:
+    return f"/api/v1/projects/{quote(slug, safe='')}/crons"

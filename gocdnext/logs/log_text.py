@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
+from gocdnext.blobs.store import BlobStore
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
+from gocdnext.logs import archive
 
 PAGE_LINES = 1000
 
@@ -15,10 +17,11 @@ _SQL = queries.load("logs")
 _BEFORE_ALL = (-(2**63), datetime(1, 1, 1, tzinfo=UTC))
 
 
-async def log_text(db: Database, job_id: UUID) -> AsyncIterator[bytes]:
-    """Every line in seq order followed by a line feed, in pieces. Holds no connection between two pieces.
+async def log_text(db: Database, job_id: UUID, store: BlobStore | None = None) -> AsyncIterator[bytes]:
+    """Every line in seq order followed by a line feed, in pieces. Holds no connection between two pieces. With `store`
+    also what is archived, be it while this is going on.
 
-    Raises DatabaseUnavailableError, also half-way: the body is cut short then.
+    Raises DatabaseUnavailableError and OSError, also half-way: the body is cut short then.
     """
     seq, at = _BEFORE_ALL
     while True:
@@ -27,4 +30,9 @@ async def log_text(db: Database, job_id: UUID) -> AsyncIterator[bytes]:
             yield "".join(f"{row['text']}\n" for row in page).encode()
             seq, at = page[-1]["seq"], page[-1]["at"]
         if len(page) < PAGE_LINES:
-            return
+            break
+    if store is None:
+        return
+    for archived in (await archive.find(db, store, [job_id])).values():
+        async for lines in archived.after(seq, at):
+            yield "".join(f"{line.text}\n" for line in lines).encode()

@@ -59,7 +59,7 @@ async def fire(db: Database, runs: RunService, now: datetime, zone: tzinfo) -> i
     fired = 0
     for row in await db.fetch(_SQL.due_schedules, now, BATCH):
         due = _Due(row["id"], row["pipeline_id"], row["expression"], row["next_at"])
-        following = _after(due.expression, now, due.planned, zone)
+        following = after(due.expression, now, due.planned, zone)
         started = await in_one_transaction(runs, functools.partial(_fire, due, following, now))
         if started is None:
             break
@@ -72,11 +72,12 @@ async def fire(db: Database, runs: RunService, now: datetime, zone: tzinfo) -> i
 async def _begin(db: Database, zone: tzinfo) -> None:
     rows = await db.fetch(_SQL.schedules_without_state, BATCH)
     if rows:
-        first = [_after(row["expression"], row["created_at"], row["created_at"], zone) for row in rows]
+        first = [after(row["expression"], row["created_at"], row["created_at"], zone) for row in rows]
         await db.execute(_SQL.begin_schedules, [row["id"] for row in rows], first)
 
 
-def _after(expression: str, moment: datetime, since: datetime, zone: tzinfo) -> datetime | None:
+def after(expression: str, moment: datetime, since: datetime, zone: tzinfo) -> datetime | None:
+    """When a stored expression fires next after `moment`; None: never, or it cannot be read any more. See `cron.Schedule`."""
     try:
         return _parsed(expression).after(moment, since=since, zone=zone)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gocdnext.projects.sync import Configs
 from gocdnext.sweepers.periodic import every
+from gocdnext.sweeps import Board
 
 EVERY = 30.0
 """Seconds."""
@@ -11,6 +12,6 @@ AT_MOST = 20
 """Projects of one pass."""
 
 
-async def run(configs: Configs) -> None:
+async def run(configs: Configs, board: Board | None = None) -> None:
     """Runs until cancelled."""
-    await every(EVERY, "configurations", lambda: configs.read_again(AT_MOST))
+    await every(EVERY, "configurations", lambda: configs.read_again(AT_MOST), board=board)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from gocdnext.runs.service import RunService
 from gocdnext.sweepers.periodic import every
+from gocdnext.sweeps import Board
 
 EVERY = 30.0
 """Seconds between two passes."""
 
 
-async def run(runs: RunService) -> None:
+async def run(runs: RunService, board: Board | None = None) -> None:
     """Reaps until cancelled."""
 
     async def sweep() -> int:
         return await runs.reap() + await runs.end_overdue()
 
-    await every(EVERY, "reaper", sweep)
+    await every(EVERY, "reaper", sweep, board=board)

@@ -8,6 +8,7 @@ from datetime import datetime
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.sweepers.periodic import every
+from gocdnext.sweeps import Board
 
 EVERY = 600.0
 """Seconds between two passes. What is over is refused all the same; this only keeps the tables small."""
@@ -15,9 +16,9 @@ BATCH = 5_000
 _SQL = queries.load("providers")
 
 
-async def run(db: Database, clock: Callable[[], datetime]) -> None:
+async def run(db: Database, clock: Callable[[], datetime], board: Board | None = None) -> None:
     """Forgets until cancelled."""
-    await every(EVERY, "sign-ins", lambda: sweep(db, clock()))
+    await every(EVERY, "sign-ins", lambda: sweep(db, clock()), board=board)
 
 
 async def sweep(db: Database, now: datetime) -> int:

@@ -219,7 +219,7 @@ WHERE id IN (
     LIMIT $2
     FOR UPDATE OF a SKIP LOCKED
 )
-RETURNING id;
+RETURNING id, size_bytes;
 
 -- name: drop_stale_uploads
 -- Rows of uploads whose ticket ran out before $1 and that no result confirmed ($2 at most of each kind).
@@ -263,7 +263,7 @@ WHERE id IN (
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id;
+RETURNING id, size_bytes;
 
 -- name: dead_blobs
 -- Blobs to remove: their rows have been gone since before $1 ($2 at most).
@@ -289,4 +289,75 @@ SELECT k.storage_key FROM unnest($1::text []) AS k (storage_key)
 WHERE
     NOT EXISTS (SELECT FROM artifacts a WHERE a.storage_key = k.storage_key)
     AND NOT EXISTS (SELECT FROM caches c WHERE c.storage_key = k.storage_key)
+    AND NOT EXISTS (SELECT FROM log_archives l WHERE l.storage_key = k.storage_key)
     AND NOT EXISTS (SELECT FROM dead_blobs d WHERE d.storage_key = k.storage_key);
+
+-- name: expire_old_runs
+-- Ends the time ($1) of artifacts of all but the newest $2 runs of each pipeline.
+UPDATE artifacts a
+SET expires_at = $1
+FROM runs r, pipelines p
+WHERE
+    a.status = 'ready'
+    AND a.expires_at > $1
+    AND r.id = a.run_id
+    AND p.id = r.pipeline_id
+    AND r.counter <= p.last_counter - $2::bigint;
+
+-- name: expire_beyond_project_quota
+-- Ends the time ($1) of the oldest artifacts of projects that have more than $2 bytes of them.
+UPDATE artifacts
+SET expires_at = $1
+FROM (
+    SELECT
+        a.id,
+        sum(a.size_bytes) OVER (PARTITION BY p.project_id ORDER BY a.created_at DESC, a.id) AS kept
+    FROM artifacts a
+    INNER JOIN runs r ON r.id = a.run_id
+    INNER JOIN pipelines p ON p.id = r.pipeline_id
+    WHERE a.status = 'ready' AND a.expires_at > $1
+) o
+WHERE artifacts.id = o.id AND o.kept > $2::bigint;
+
+-- name: expire_beyond_global_quota
+-- Ends the time ($1) of the oldest artifacts of all, when there are more than $2 bytes of them.
+UPDATE artifacts
+SET expires_at = $1
+FROM (
+    SELECT
+        a.id,
+        sum(a.size_bytes) OVER (ORDER BY a.created_at DESC, a.id) AS kept
+    FROM artifacts a
+    WHERE a.status = 'ready' AND a.expires_at > $1
+) o
+WHERE artifacts.id = o.id AND o.kept > $2::bigint;
+
+-- name: drop_caches_beyond_project_quota
+-- The least recently read caches of projects that have more than $1 bytes of them.
+DELETE FROM caches
+WHERE id IN (
+    SELECT o.id FROM (
+        SELECT
+            c.id,
+            sum(c.size_bytes) OVER (PARTITION BY c.project_id ORDER BY c.last_accessed_at DESC, c.id) AS kept
+        FROM caches c
+        WHERE c.status = 'ready'
+    ) o
+    WHERE o.kept > $1::bigint
+)
+RETURNING id, size_bytes;
+
+-- name: drop_caches_beyond_global_quota
+-- The least recently read caches of all, when there are more than $1 bytes of them.
+DELETE FROM caches
+WHERE id IN (
+    SELECT o.id FROM (
+        SELECT
+            c.id,
+            sum(c.size_bytes) OVER (ORDER BY c.last_accessed_at DESC, c.id) AS kept
+        FROM caches c
+        WHERE c.status = 'ready'
+    ) o
+    WHERE o.kept > $1::bigint
+)
+RETURNING id, size_bytes;

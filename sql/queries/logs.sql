@@ -197,3 +197,7 @@ LIMIT $4;
 -- name: ensure_partitions
 -- Makes the monthly partitions that are missing; returns how many were made.
 SELECT ensure_log_partitions($1::timestamptz, $2::integer);
+
+-- name: drop_partitions
+-- Drops the monthly partitions that ended before $1; returns how many there were.
+SELECT drop_log_partitions($1::timestamptz);

@@ -300,6 +300,7 @@ jobs AS (
     SET
         status = v.status,
         attempt = v.attempt,
+        log_lines_live = j.log_lines_live OR v.attempt <> j.attempt,
         losses = v.losses,
         retries = v.retries,
         rollback = v.rollback,
@@ -327,6 +328,12 @@ jobs AS (
 
 lines AS (
     DELETE FROM log_lines
+    WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
+    RETURNING 1
+),
+
+archives AS (
+    DELETE FROM log_archives
     WHERE job_run_id = ANY($27::uuid []) AND EXISTS (SELECT 1 FROM run)
     RETURNING 1
 ),

@@ -255,7 +255,6 @@ async def test_sealed_anew(world: World) -> None:
     """With a newer key, keys and secrets of Apps are sealed with it."""
     await world.http.post(VCS, json=kept_app(webhook_secret="hush"))
     keyring = Keyring([bytes(32), KEY])
-    apps = Apps(world.db, keyring, None, world.clock)
     for reseal in (reseal_keys, reseal_secrets):
         assert (await reseal(world.db, keyring)).done == 1
         assert (await reseal(world.db, keyring)).done == 0

@@ -42,6 +42,7 @@ from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.profiles import DefaultProfile
 from gocdnext.secrets.stores.configured import Stores
 from gocdnext.secrets.stores.fetching import Fetching
+from gocdnext.sweeps import Board
 from tests.api.conformance import conforming
 from tests.blob_room import blobs_in
 from tests.scenarios.fleet import ScriptedAgent, ScriptedFleet
@@ -79,6 +80,7 @@ class World:
     fleet: ScriptedFleet = field(default_factory=ScriptedFleet)
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: trio.Event = field(default_factory=trio.Event)
+    board: Board = field(default_factory=Board)
     now: datetime = field(default_factory=lambda: datetime(2026, 4, 28, 13, 0, tzinfo=UTC))
     providers: Providers = field(init=False)
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
@@ -221,6 +223,7 @@ async def served(
             providers=world.providers,
             app_webhook=AppWebhook(db, world.runs, world.providers.apps, clock=world.clock, new_id=uuid4),
             catalogue=catalogue,
+            board=world.board,
             clock=world.clock,
         )
         async with trio.open_nursery() as nursery:

@@ -30,6 +30,7 @@ LEVELS = (
         "plugins",
         "providers",
         "reports",
+        "sweeps",
     },
     {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd"},
     {"durations", "errors", ""},

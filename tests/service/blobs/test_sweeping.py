@@ -195,7 +195,7 @@ async def test_files_that_no_row_knows(db: Database, room: Blobs, tmp_path: Path
     known = await artifact(db, room, run, "known", expires=MONTH)
     buried = await artifact(db, room, run, "buried", expires=-MONTH)
     await sweeping.sweep(db, room.store, None, NOW)
-    for key in ("run/lost", "cache/lost", "run/young", "logs/of-somebody-else"):
+    for key in ("run/lost", "cache/lost", "run/young", "other/of-somebody-else"):
         await room.store.put(key, pieces())
     long_ago = (NOW - timedelta(hours=2)).timestamp()
     for path in (tmp_path / "artifacts").rglob("*"):
@@ -203,7 +203,7 @@ async def test_files_that_no_row_knows(db: Database, room: Blobs, tmp_path: Path
             os.utime(path, (long_ago, long_ago))
     assert await sweeping.sweep_lost(db, room.store, datetime.now(UTC)) == 2
     assert await kept(db, room) == {known, buried, "run/young"}
-    assert (tmp_path / "artifacts/logs/of-somebody-else").exists()
+    assert (tmp_path / "artifacts/other/of-somebody-else").exists()
 
 
 async def test_the_sweeper_goes_on_when_its_disk_does_not(
@@ -213,7 +213,7 @@ async def test_the_sweeper_goes_on_when_its_disk_does_not(
     passes = 0
     done = trio.Event()
 
-    async def sweep(*_: object) -> int:
+    async def sweep(*_: object, **__: object) -> int:
         nonlocal passes
         passes += 1
         if passes == 3:
