@@ -27,6 +27,7 @@ import trio_asyncio
 
 from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
+from gocdnext.api.kept import Kept
 from gocdnext.api.services import Services, utc_now
 from gocdnext.auth import accounts, setup
 from gocdnext.auth.providers.registry import Providers
@@ -273,6 +274,7 @@ def _wire(
         default_profile=DefaultProfile(db, secrets.tell_default),
         signing_keys=signing_keys,
         stores=stores,
+        kept=Kept(db),
         shutdown=shutdown,
         outbound=outbound,
         configs=configs,

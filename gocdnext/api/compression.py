@@ -9,6 +9,8 @@ import trio
 from quart import Request, Response
 from quart.wrappers.response import DataBody
 
+from gocdnext.api.kept import KeptResponse
+
 SMALLEST = 1024
 """Bytes of a body that is sent as it is."""
 LEVEL = 1
@@ -27,11 +29,20 @@ async def finish(request: Request, response: Response) -> None:
     response.vary.add("Accept-Encoding")
     if request.accept_encodings.quality("gzip") <= 0:
         return
-    if len(body.data) < IN_A_THREAD:
-        response.set_data(_compressed(body.data))
-    else:
-        response.set_data(await trio.to_thread.run_sync(_compressed, body.data))
+    kept = response.rendered if isinstance(response, KeptResponse) else None
+    packed = kept.packed if kept is not None else None
+    if packed is None:
+        packed = await _packed(body.data)
+        if kept is not None:
+            kept.packed = packed
+    response.set_data(packed)
     response.headers["Content-Encoding"] = "gzip"
+
+
+async def _packed(data: bytes) -> bytes:
+    if len(data) < IN_A_THREAD:
+        return _compressed(data)
+    return await trio.to_thread.run_sync(_compressed, data)
 
 
 def _compressed(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """Conditional GET: what a client has already is not sent again (RFC 9110, 13.1.2).
 
-The tag is a hash of the body, so an answer is made anew each time and only its way is saved. It is a weak one, because
+The tag is a hash of the body, so it needs nothing to be told of changes. It is a weak one, because
 the same body may be sent compressed. Streams, texts that say `no-store` and errors have none.
 """
 
@@ -11,10 +11,9 @@ from hashlib import blake2b
 from quart import Request, Response
 from quart.wrappers.response import DataBody
 
+from gocdnext.api.kept import TAGGED, KeptResponse
 from gocdnext.api.respond import JSON
 
-LARGEST = 4 * 1024 * 1024
-"""Bytes of a body that is tagged: hashing one takes the server's only thread a few milliseconds."""
 _KEPT = "private, no-cache"
 """A client may keep it for itself, and asks each time whether it is still so."""
 
@@ -24,9 +23,9 @@ def finish(request: Request, response: Response) -> None:
     body = response.response
     if request.method != "GET" or response.status_code != 200 or not isinstance(body, DataBody):
         return
-    if response.mimetype != JSON or len(body.data) > LARGEST or response.cache_control.no_store:
+    if response.mimetype != JSON or len(body.data) > TAGGED or response.cache_control.no_store:
         return
-    tag = blake2b(body.data, digest_size=16).hexdigest()
+    tag = response.rendered.tag if isinstance(response, KeptResponse) else _tag(body.data)
     response.set_etag(tag, weak=True)
     response.headers.setdefault("Cache-Control", _KEPT)
     if request.if_none_match.contains_weak(tag):
@@ -34,3 +33,7 @@ def finish(request: Request, response: Response) -> None:
         response.status_code = 304
         for name in ("Content-Type", "Content-Length"):
             response.headers.pop(name, None)
+
+
+def _tag(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()

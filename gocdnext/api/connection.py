@@ -7,9 +7,13 @@ takes whatever arrives, as fast as it arrives: an upload would be in memory befo
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
-from quart import Request
+from quart import Request, Response
+from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from gocdnext.api.body import BoundedBody, StreamedBody, is_streamed
@@ -43,6 +47,17 @@ class Connection(TrioASGIHTTPConnection):
             await body.room()
         if not self._complete:
             nursery.cancel_scope.cancel()
+
+    async def _send_response(self, send: ASGISendCallable, response: Any) -> None:
+        """A body that is there whole goes out in one message: each of them costs a pass through hypercorn."""
+        if not isinstance(response, Response) or not isinstance(response.response, DataBody):
+            await super()._send_response(send, response)
+            return
+        headers = encode_headers(response.headers)
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": headers, "trailers": False}
+        )
+        await send({"type": "http.response.body", "body": response.response.data, "more_body": False})
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
         request: Request = super()._create_request_from_scope(send)

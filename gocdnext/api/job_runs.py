@@ -93,7 +93,7 @@ async def reject(job_id: str) -> Response:
 
 async def _vote(job_id: str, *, approve: bool) -> Response:
     job = _job_id(job_id)
-    body = await params.optional_body(wire.VoteBody)
+    body = await params.lenient_body(wire.VoteBody)
     voter = _voter(g.subject, body.user or "")
     comment = (body.comment or "").replace("\0", "")[:MAX_COMMENT]
     done = await services().runs.vote(job, voter, approve=approve, comment=comment)

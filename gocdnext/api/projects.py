@@ -10,6 +10,7 @@ from quart import Blueprint, Response, g, request
 
 from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
+from gocdnext.api.kept import Fresh
 from gocdnext.api.providers import webhook_result
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import Description, route
@@ -41,8 +42,12 @@ async def list_projects() -> Response:
     """All projects by newest change (2.1)."""
     here = services()
     page = query.asked(query.Paged)
-    found = await read.projects(here.db, here.figures, here.clock(), page.limit, page.offset)
-    return answer(render.project_list(found))
+
+    async def reading() -> Fresh:
+        found = await read.projects(here.db, here.figures, here.clock(), page.limit, page.offset)
+        return Fresh(render.project_list(found))
+
+    return await here.kept.answer(("projects", page.limit, page.offset), reading)
 
 
 @route(blueprint, "GET", "/api/v1/projects/<slug>", described=Description(asks=ProjectQuery, gives=wire.ProjectDetail))
@@ -50,9 +55,15 @@ async def show_project(slug: str) -> Response:
     """One project with its pipelines and newest runs (2.2)."""
     here = services()
     runs = query.asked(ProjectQuery).runs
-    found = await read.project(here.db, here.figures, slug, here.clock(), runs)
-    listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
-    return answer(render.project_detail(found, await explained.reasons_of(listed), g.subject))
+    reader = g.subject
+
+    async def reading() -> Fresh:
+        found = await read.project(here.db, here.figures, slug, here.clock(), runs)
+        listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
+        reasons = await explained.reasons_of(listed)
+        return Fresh(render.project_detail(found, reasons, reader), lasts=not reasons)
+
+    return await here.kept.answer(("project", slug, runs, render.may_see_credentials(reader)), reading)
 
 
 @route(

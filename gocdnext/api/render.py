@@ -337,18 +337,22 @@ def _scm(row: Row, reader: Subject | None) -> wire.ScmInfo | None:
     """The bound repository; the credential reference only for those who may change it (contract-runs 13, 11)."""
     if row["scm_id"] is None:
         return None
-    may_see = reader is None or reader.may(Role.MAINTAINER)
     return wire.ScmInfo(
         id=str(row["scm_id"]),
         provider=row["provider"],
         url=shown_url(row["clone_url"]),
         default_branch=row["default_branch"],
-        auth_ref=(row["auth_ref"] or "") if may_see else "",
+        auth_ref=(row["auth_ref"] or "") if may_see_credentials(reader) else "",
         poll_interval_ns=row["poll_interval_ns"],
         last_synced_at=utc_or_none(row["last_synced_at"]),
         last_synced_revision=row["last_synced_revision"] or "",
         sync_error=row["sync_error"] or "",
     )
+
+
+def may_see_credentials(reader: Subject | None) -> bool:
+    """Whether this reader is shown what a repository is fetched with; None where nobody has to sign in."""
+    return reader is None or reader.may(Role.MAINTAINER)
 
 
 def _global_run(row: Row, reasons: Reasons) -> wire.GlobalRun:

@@ -78,6 +78,31 @@ async def coverage_trend(pipeline_id: str) -> Response:
 @route(
     blueprint,
     "GET",
+    "/api/v1/runs/<run_id>/security-findings",
+    described=Description(gives=wire.SecurityFindings),
+)
+async def run_security_findings(run_id: str) -> Response:
+    """What security scans found (3.8). No report of a scan is taken in, so every run is one without scans."""
+    params.uuid(run_id)
+    return answer(
+        wire.SecurityFindings(
+            has_scans=False,
+            delta_available=False,
+            unbaselined_series=0,
+            critical=0,
+            high=0,
+            medium=0,
+            low=0,
+            open_total=0,
+            accepted=0,
+            new_in_change=[],
+        )
+    )
+
+
+@route(
+    blueprint,
+    "GET",
     "/api/v1/runs/<run_id>/services",
     described=Description(asks=query.Paged, gives=list[wire.ServiceRun]),
 )

@@ -12,6 +12,11 @@ _ENCODER = msgspec.json.Encoder()
 JSON = "application/json"
 
 
+def encode(message: msgspec.Struct) -> bytes:
+    """The message as the bytes of a JSON body."""
+    return _ENCODER.encode(message)
+
+
 def answer(message: msgspec.Struct, status: int = 200) -> Response:
     """The message as JSON."""
     return Response(_ENCODER.encode(message), status, content_type=JSON)

@@ -11,6 +11,7 @@ from quart import Blueprint, Response, request
 
 from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
+from gocdnext.api.kept import Fresh
 from gocdnext.api.respond import answer, nothing
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
@@ -67,9 +68,13 @@ async def list_runs() -> Response:
         pipeline=asked.pipeline,
         pipeline_id=None if asked.pipeline is None else params.parse_uuid(asked.pipeline),
     )
-    found = await read.feed(services().db, wanted, asked.limit, asked.offset)
-    reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
-    return answer(render.feed(found, reasons, asked.limit, asked.offset))
+
+    async def reading() -> Fresh:
+        found = await read.feed(services().db, wanted, asked.limit, asked.offset)
+        reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
+        return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=not reasons)
+
+    return await services().kept.answer(("runs", wanted, asked.limit, asked.offset), reading)
 
 
 @route(blueprint, "GET", "/api/v1/runs/<run_id>", described=Description(asks=RunQuery, gives=wire.RunDetail))
@@ -77,20 +82,29 @@ async def show_run(run_id: str) -> Response:
     """One run with its stages, jobs and log windows (3.2)."""
     run = params.uuid(run_id)
     asked = query.asked(RunQuery)
-    tail, head = asked.logs, asked.head
+    tail = asked.logs
+    head = asked.head if tail else 0
+    since = _since(asked.since) if tail else {}
+
+    async def reading() -> Fresh:
+        return await _detail(run, tail, head, since)
+
+    return await services().kept.answer(("run", run, tail, head, frozenset(since.items())), reading)
+
+
+async def _detail(run: UUID, tail: int, head: int, since: dict[UUID, int]) -> Fresh:
     db = services().db
     row = await read.run(db, run)
     stages = render.stages_of(row)
     jobs = {UUID(job.id): job for stage in stages for job in stage.jobs}
     if tail:
-        since = _since(asked.since)
         shown = await archived_windows(db, services().blobs.store, list(jobs), tail=tail, head=head, since=since)
         for job_id, window in shown.items():
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
         render.add_reasons(detail, (await services().runs.reasons([run])).get(run, NOTHING))
-    return answer(detail)
+    return Fresh(detail, lasts=detail.status not in OPEN)
 
 
 @route(

@@ -15,6 +15,7 @@ from gocdnext.projects.figures import Figures
 from gocdnext.sweeps import Board
 
 if TYPE_CHECKING:
+    from gocdnext.api.kept import Kept
     from gocdnext.auth.room import Room
     from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
@@ -58,6 +59,7 @@ class Services:
     default_profile: DefaultProfile
     signing_keys: SigningKeys
     stores: Stores
+    kept: Kept
     shutdown: trio.Event
     outbound: Outbound
     configs: Configs

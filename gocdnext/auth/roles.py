@@ -64,6 +64,7 @@ MINIMUM = MappingProxyType(
         "POST /api/v1/job_runs/<job_id>/reject": Role.MAINTAINER,
         "GET /api/v1/runs/<run_id>/tests": Role.VIEWER,
         "GET /api/v1/runs/<run_id>/coverage": Role.VIEWER,
+        "GET /api/v1/runs/<run_id>/security-findings": Role.VIEWER,
         "GET /api/v1/runs/<run_id>/services": Role.VIEWER,
         "GET /api/v1/tests/history": Role.VIEWER,
         "GET /api/v1/pipelines/<pipeline_id>/coverage-trend": Role.VIEWER,

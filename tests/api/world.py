@@ -21,6 +21,7 @@ from quart_trio import QuartTrio
 from gocdnext import config
 from gocdnext.api import listen
 from gocdnext.api.app import create_app
+from gocdnext.api.kept import Kept
 from gocdnext.api.services import Services, utc_now
 from gocdnext.auth.providers.registry import Providers as SignInProviders
 from gocdnext.auth.room import Room
@@ -217,6 +218,7 @@ async def served(
             default_profile=DefaultProfile(db, world.secrets.tell_default),
             stores=stores,
             signing_keys=signing_keys_of(db, world.clock, base=settings.public_base),
+            kept=Kept(db),
             shutdown=world.shutdown,
             outbound=outbound,
             configs=configs,

@@ -100,3 +100,29 @@ class ServiceRun(Wire):
     ready_at: Time | None = None
     stopped_at: Time | None = None
     error: str = ""
+
+
+class Finding(Wire):
+    scanner_job: str
+    matrix_key: str
+    tool: str
+    rule_id: str
+    severity: str
+    message: str
+    location_path: str
+    location_line: int
+
+
+class SecurityFindings(Wire):
+    """All members are always there, zeros too (3.8)."""
+
+    has_scans: bool
+    delta_available: bool
+    unbaselined_series: int
+    critical: int
+    high: int
+    medium: int
+    low: int
+    open_total: int
+    accepted: int
+    new_in_change: list[Finding]
