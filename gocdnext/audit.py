@@ -97,6 +97,11 @@ async def record(db: Database, event: Event) -> None:
     )
 
 
+async def add(conn: Connection, event: Event) -> None:
+    """Writes an event in the transaction of what it is about (asyncio side): there is one without the other never."""
+    await conn.execute(_SQL.add, *_columns(event))
+
+
 async def page(db: Database, wanted: Filter, limit: int, offset: int) -> Page:
     """Events, newest first. Two statements, one crossing."""
     by = (

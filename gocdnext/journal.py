@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import BinaryIO
 
 import orjson
 import structlog
@@ -11,8 +12,9 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(level: str) -> None:
-    """Sets up structlog, and the standard `logging` of libraries through it. An unknown level means info."""
+def configure(level: str, stream: BinaryIO | None = None) -> None:
+    """Sets up structlog, and the standard `logging` of libraries through it. An unknown level means info; without a stream
+    it is standard output."""
     threshold = _LEVELS.get(level, logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -23,7 +25,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=structlog.BytesLoggerFactory(stream or sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
     handler = _ThroughStructlog(level=max(threshold, logging.WARNING))

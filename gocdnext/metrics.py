@@ -137,6 +137,10 @@ class Metrics:
             ("kind", "reason"),
             registry=registry,
         )
+        self._superseded = Counter(
+            "gocdnext_runs_superseded", "Runs that gave way to a newer one of their lane", registry=registry
+        )
+        self._expired = Counter("gocdnext_approvals_expired", "Gates that nobody decided in time", registry=registry)
         for method in RPCS:
             self._started.labels(rpc_label(method))
             self._handled.labels(rpc_label(method), "OK")
@@ -163,6 +167,14 @@ class Metrics:
     def webhook_delivery(self, provider: str, outcome: str) -> None:
         """A delivery was answered."""
         self._deliveries.labels(provider, outcome).inc()
+
+    def run_superseded(self) -> None:
+        """A run gave way to a newer one."""
+        self._superseded.inc()
+
+    def approval_expired(self) -> None:
+        """Nobody decided a gate within its window."""
+        self._expired.inc()
 
     def job_left(self) -> None:
         """A job that was handed out is no longer with its agent and goes back to the queue."""

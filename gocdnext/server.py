@@ -27,7 +27,6 @@ import trio_asyncio
 
 from gocdnext import __version__, config, journal, local_agent, systemd
 from gocdnext.api import app, listen
-from gocdnext.api.kept import Kept
 from gocdnext.api.services import Services, utc_now
 from gocdnext.auth import accounts, setup
 from gocdnext.auth.providers.registry import Providers
@@ -274,7 +273,6 @@ def _wire(
         default_profile=DefaultProfile(db, secrets.tell_default),
         signing_keys=signing_keys,
         stores=stores,
-        kept=Kept(db),
         shutdown=shutdown,
         outbound=outbound,
         configs=configs,
@@ -360,6 +358,8 @@ class _Observer:
         self.wake_pipeline = scheduler.wake_pipeline
         self.waits = scheduler.waits
         self.announced = scheduler.announced
+        self.run_superseded = metrics.run_superseded
+        self.approval_expired = metrics.approval_expired
         self._metrics = metrics
         self._hub = hub
         self._reporter = reporter

@@ -45,7 +45,11 @@ GOALS = {"gocdnext": 24 * MEGABYTE, "gocdnext-without-postgres": 10 * MEGABYTE}
 JUNK_DIRS = frozenset({"tests", "_tests", "_testbase", "__pycache__", "bin"})
 JUNK_SUFFIXES = frozenset({".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".hpp", ".cpp", ".a", ".pyc", ".exe"})
 JUNK_NAMES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", "uv_build.json"})
-JUNK_PATHS = ("grpclib/plugin", "greenlet/platform", "google/protobuf/compiler")
+JUNK_PATHS = (
+    *("grpclib/plugin", "greenlet/platform", "google/protobuf/compiler"),
+    # cryptography needs the compiled half of cffi only; rich needs Markdown only for pages that nobody here writes.
+    *("cffi", "pycparser", "markdown_it", "mdurl"),
+)
 LEXERS = frozenset({"__init__.py", "_mapping.py", "python.py"})
 """What stays of `pygments/lexers`: rich colours Python tracebacks and nothing else here."""
 

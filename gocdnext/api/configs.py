@@ -1,4 +1,4 @@
-"""`/api/v1/projects/{slug}/sync`, `pr-head-config`: configuration from repositories (contract-runs 2.5, contract-admin 6.8)."""
+"""`/api/v1/projects/{slug}/sync`, `pr-head-config`: configuration from repositories (contract-runs 2.5)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import msgspec
 from quart import Blueprint, Response
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
-from gocdnext.api import params, wire
+from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc, utc_or_none
 from gocdnext.api.routing import Description, route
@@ -31,7 +31,12 @@ _NOTES = {
 }
 
 
-@route(blueprint, "GET", "/.well-known/openid-configuration", described=Description(gives=wire.Discovery))
+@route(
+    blueprint,
+    "GET",
+    "/.well-known/openid-configuration",
+    described=Description(gives=wire.Discovery, fails=frozenset({404})),
+)
 async def discovery() -> Response:
     """Where verifiers of identity tokens find the keys, and what tokens say."""
     base = _issuer()
@@ -46,7 +51,7 @@ async def discovery() -> Response:
     return _public(message)
 
 
-@route(blueprint, "GET", "/.well-known/jwks.json", described=Description(gives=wire.PublicKeys))
+@route(blueprint, "GET", "/.well-known/jwks.json", described=Description(gives=wire.PublicKeys, fails=frozenset({404})))
 async def jwks() -> Response:
     """The keys that identity tokens are verified with."""
     _issuer()
@@ -58,11 +63,11 @@ async def jwks() -> Response:
     return _public(wire.PublicKeys(keys=keys))
 
 
-@route(blueprint, "GET", "/api/v1/admin/oidc/keys", described=Description(gives=wire.SigningKeys))
+@route(blueprint, "GET", "/api/v1/admin/oidc/keys", described=Description(asks=query.Paged, gives=wire.SigningKeys))
 async def list_keys() -> Response:
     """Every signing key there ever was, newest first."""
     rows = await services().signing_keys.list()
-    return answer(wire.SigningKeys(keys=[_key(row) for row in rows[params.page_slice()]]))
+    return answer(wire.SigningKeys(keys=[_key(row) for row in rows[query.asked(query.Paged).part]]))
 
 
 @route(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, get_origin
@@ -81,8 +81,9 @@ _REFERENCE = re.compile(r" \((?:contract-|spec-)?[a-z]*-?[a-z]* ?\d+(?:\.\d+)*(?
 
 
 def document(app: Quart) -> dict[str, Any]:
-    """The document of everything that is registered at this application and described."""
-    return _Document(app).made()
+    """The document of everything that is registered at this application, as JSON has it: no tuples, nothing shared."""
+    made: dict[str, Any] = orjson.loads(orjson.dumps(_Document(app).made()))
+    return made
 
 
 def encoded(made: dict[str, Any]) -> bytes:
@@ -92,8 +93,7 @@ def encoded(made: dict[str, Any]) -> bytes:
 
 def as_yaml(made: dict[str, Any]) -> bytes:
     """A document as YAML, without anchors."""
-    plain = orjson.loads(orjson.dumps(made))
-    text: str = yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(made, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
     return text.encode()
 
 
@@ -110,6 +110,12 @@ def refusals(rule: Rule, method: str, described: Description) -> frozenset[int]:
     if described.takes is not None or described.forms:
         found |= {408, 413}
     return frozenset(found)
+
+
+def _says_more(described: Description, status: int) -> bool:
+    """Whether the route describes a refusal itself, because it says more than an error does."""
+    kinds = [answer.gives for answer in described.answers if answer.status == status]
+    return all(isinstance(kind, type) and issubclass(kind, wire.Error) for kind in kinds)
 
 
 def tagged(method: str, described: Description) -> bool:
@@ -212,9 +218,10 @@ class _Document:
         if tagged(method, described):
             found["304"] = _ref("responses", "NotModified")
         for status in sorted(refusals(rule, method, described)):
-            if str(status) in found:
+            if str(status) not in found:
+                found[str(status)] = _ref("responses", _name(status))
+            elif not _says_more(described, status):
                 raise ValueError(f"{rule.endpoint}: {status} is a good answer and a refusal")
-            found[str(status)] = _ref("responses", _name(status))
         return dict(sorted(found.items()))
 
     def _media(self, kind: Any) -> dict[str, Any]:
@@ -225,18 +232,27 @@ class _Document:
         """The schema of every type that is taken or given, and of the messages that these refer to."""
         kinds = {_key(kind): kind for kind in self._kinds() if kind is not None and kind is not bytes}
         made, components = msgspec.json.schema_components(kinds.values(), ref_template="#/components/schemas/{name}")
-        for schema in components.values():
+        bodies = {_key(kind) for kind in self._taken()}
+        taken = _reached([schema for key, schema in zip(kinds, made, strict=True) if key in bodies], components)
+        for name, schema in components.items():
             if "description" in schema:
                 schema["description"] = _one_line(prose(schema["description"]))
+            if name not in taken:
+                _never_null(schema)
         return dict(zip(kinds, made, strict=True)), dict(sorted(components.items()))
 
     def _kinds(self) -> Iterator[Any]:
         yield wire.Error
+        yield from self._taken()
+        for rule in self._rules:
+            assert rule.described is not None
+            yield from (answer.gives for answer in rule.described.answers)
+
+    def _taken(self) -> Iterator[Any]:
         for rule in self._rules:
             assert rule.described is not None
             yield rule.described.takes
             yield from rule.described.forms.values()
-            yield from (answer.gives for answer in rule.described.answers)
 
     def _responses(self) -> Iterator[tuple[str, Schema]]:
         yield (
@@ -315,6 +331,27 @@ def _without_null(schema: Schema) -> Schema:
     """The schema of a parameter that may be absent: nobody can say null in a query string."""
     kinds = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
     return {**{key: value for key, value in schema.items() if key != "anyOf"}, **kinds[0]} if kinds else dict(schema)
+
+
+def _reached(schemas: Iterable[Schema], components: Mapping[str, Schema]) -> set[str]:
+    """The names of the messages that these schemas refer to, directly or not."""
+    names: set[str] = set()
+    texts = [str(schema) for schema in schemas]
+    while texts:
+        for name in set(re.findall(r"#/components/schemas/([\w.-]+)", texts.pop())) - names:
+            names.add(name)
+            texts.append(str(components[name]))
+    return names
+
+
+def _never_null(schema: Schema) -> None:
+    """Messages that are only sent leave out what has nothing to say (`omit_defaults`): no such key is ever null."""
+    required = schema.get("required", ())
+    for name, shape in schema.get("properties", {}).items():
+        if name not in required and shape.get("default", ...) is None:
+            plain = _without_null(shape)
+            del plain["default"]
+            schema["properties"][name] = plain
 
 
 def _empty(answer: Answer, described: Description) -> dict[str, Any]:

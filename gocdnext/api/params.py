@@ -54,29 +54,6 @@ def whole(name: str, default: int, *, low: int, high: int, width: int = INT32, r
     return min(int(value), high)
 
 
-def whole_or_none(name: str) -> int | None:
-    """A whole number of the query string for lists that are lenient: what is not one counts as not said."""
-    text = request.args.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def page() -> tuple[int | None, int]:
-    """The optional `limit` (1 and up; None = all) and `offset` of a list (0.4)."""
-    limit = whole("limit", 0, low=1, high=INT32)
-    return limit or None, whole("offset", 0, low=0, high=INT64, width=INT64)
-
-
-def page_slice() -> slice:
-    """`page` of a list that is whole already."""
-    limit, offset = page()
-    return slice(offset, None if limit is None else offset + limit)
-
-
-def filter_of(name: str) -> str | None:
-    """A filter of the query string; absent and empty are the same."""
-    return request.args.get(name) or None
-
-
 async def body() -> bytes:
     """The whole body of the request. RequestEntityTooLarge (413) and RequestTimeout (408) are the error table's."""
     return await request.get_data(cache=True, as_text=False, parse_form_data=False)

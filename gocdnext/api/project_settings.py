@@ -27,7 +27,12 @@ MAX_NOTIFICATIONS, MAX_LABELS = 128 * 1024, 16 * 1024
 @route(blueprint, "GET", f"{PROJECT}/notifications", described=Description(gives=wire.Notifications))
 async def show_notifications(slug: str) -> Response:
     """What pipelines inherit that declare no notifications of their own."""
-    return answer(wire.Notifications(notifications=list(await notifications.notifications(services().db, slug))))
+    found = await notifications.notifications(services().db, slug)
+    messages = [
+        wire.Notification(on=entry.on, uses=entry.uses, with_=entry.with_, secrets=list(entry.secrets))
+        for entry in found
+    ]
+    return answer(wire.Notifications(notifications=messages))
 
 
 @route(
@@ -73,7 +78,7 @@ async def set_labels(slug: str) -> Response:
     return nothing()
 
 
-@route(blueprint, "GET", f"{PROJECT}/caches", described=Description(gives=wire.Caches))
+@route(blueprint, "GET", f"{PROJECT}/caches", described=Description(asks=people.Paged, gives=wire.Caches))
 async def list_caches(slug: str) -> Response:
     """The caches of a project, the one used last first."""
     found = await caches.caches(services().db, slug, *people.page())

@@ -25,7 +25,7 @@ MAX_BODY = 16 * 1024
 """Bytes of a body."""
 
 
-@route(blueprint, "GET", PATH, described=Description(gives=wire.Profiles))
+@route(blueprint, "GET", PATH, described=Description(asks=people.Paged, gives=wire.Profiles))
 async def list_profiles() -> Response:
     """All profiles by name."""
     rows = await profiles.listed(services().db, *people.page())
@@ -123,7 +123,7 @@ def _made(said: wire.ProfileBody) -> Wanted:
         config=said.config or {},
         node_selector=said.node_selector or {},
         tolerations=tuple(given.kept() for given in said.tolerations or ()),
-        preferred_node_affinity=tuple(said.preferred_node_affinity or ()),
+        preferred_node_affinity=tuple(given.kept() for given in said.preferred_node_affinity or ()),
         env=said.env or {},
     )
     return Wanted(profile, said.secrets or {})

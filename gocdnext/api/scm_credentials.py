@@ -20,7 +20,7 @@ MAX_BODY = 32 * 1024
 """Bytes of a body."""
 
 
-@route(blueprint, "GET", PATH, described=Description(gives=wire.Credentials))
+@route(blueprint, "GET", PATH, described=Description(asks=people.Paged, gives=wire.Credentials))
 async def list_credentials() -> Response:
     """By provider and host; of each token as much as tells it from another."""
     here = services()

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 import trio
 
+from gocdnext.api.kept import Kept
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 from gocdnext.sweeps import Board
 
 if TYPE_CHECKING:
-    from gocdnext.api.kept import Kept
     from gocdnext.auth.room import Room
     from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
@@ -59,7 +59,6 @@ class Services:
     default_profile: DefaultProfile
     signing_keys: SigningKeys
     stores: Stores
-    kept: Kept
     shutdown: trio.Event
     outbound: Outbound
     configs: Configs
@@ -73,3 +72,8 @@ class Services:
     board: Board = field(default_factory=Board)
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4
+    kept: Kept = field(init=False)
+    """Answers that are rendered once for as long as nothing has changed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept", Kept(self.db))

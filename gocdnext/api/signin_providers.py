@@ -6,6 +6,7 @@ from quart import Blueprint, Response, request
 
 from gocdnext.api import authorise, signin
 from gocdnext.api.context import services
+from gocdnext.api.respond import nothing
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.api.wire import auth_providers as wire
@@ -21,7 +22,7 @@ CALLBACK = "/auth/callback"
     blueprint,
     "GET",
     "/auth/login/<provider>",
-    described=Description(asks=wire.SignInQuery, status=302, fails=frozenset((404,))),
+    described=Description(asks=wire.SignInQuery, status=302, fails=frozenset((404, 429, 502))),
 )
 async def login_by_provider(provider: str) -> Response:
     """To the provider, with a cookie that must come back with the browser."""
@@ -45,7 +46,7 @@ async def login_by_provider(provider: str) -> Response:
     "GET",
     f"{CALLBACK}/<provider>",
     Audited("session.login", "user"),
-    described=Description(asks=wire.CallbackQuery, status=302, fails=frozenset((404, 502))),
+    described=Description(asks=wire.CallbackQuery, status=302, fails=frozenset((401, 403, 404, 429, 502))),
 )
 async def callback(provider: str) -> Response:
     """Back from the provider: a session for whom it vouches."""
@@ -62,9 +63,7 @@ async def callback(provider: str) -> Response:
 
 
 def _to(url: str) -> Response:
-    response = Response(b"", 302, headers={"Location": url, "Referrer-Policy": "no-referrer"})
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return nothing(302, {"Location": url, "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
 
 
 def _providers() -> Providers:

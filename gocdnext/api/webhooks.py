@@ -36,7 +36,12 @@ def _described(provider: Provider) -> Description:
         },
         status=202,
         gives=wire.Received,
-        also=(Answer(gives=wire.Received), Answer(status=204)),
+        also=(
+            Answer(gives=wire.Received),
+            Answer(status=204),
+            Answer(gives=wire.Blocked, status=422),
+            Answer(gives=wire.Blocked, status=503),
+        ),
         fails=frozenset({409}),
     )
 

@@ -5,6 +5,7 @@ These speak with the database, not with the API: they are the way in while nobod
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -167,7 +168,8 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
     from gocdnext.db.reach import reach
     from gocdnext.errors import DomainError
 
-    journal.configure("error")
+    # Standard output is for the answer, which may be JSON.
+    journal.configure("error", sys.stderr.buffer)
 
     async def main() -> T:
         url = database_url or settings.database_url

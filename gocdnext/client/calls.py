@@ -183,6 +183,26 @@ class Client(Connection):
         """Sets a value (5.4). The same again changes nothing, so it may be repeated."""
         return self._post(_secrets(slug), {"name": name, "value": value})
 
+    def refer_secret(self, slug: str | None, name: str, source: str, path: str, key: str) -> dict[str, Any]:
+        """Sets a secret whose value another store has (5.4)."""
+        return self._post(_secrets(slug), {"name": name, "source": source, "ref": {"path": path, "key": key}})
+
+    def secret_backends(self) -> dict[str, Any]:
+        """GET /api/v1/admin/secret-backends (5.8)."""
+        return self._get("/api/v1/admin/secret-backends")
+
+    def set_secret_backend(self, source: str, description: Mapping[str, object]) -> dict[str, Any]:
+        """PUT /api/v1/admin/secret-backends/{source}."""
+        return self.call("PUT", _backend(source), description)
+
+    def test_secret_backend(self, source: str, description: Mapping[str, object]) -> dict[str, Any]:
+        """POST /api/v1/admin/secret-backends/{source}/test: nothing is kept."""
+        return self._post(f"{_backend(source)}/test", description)
+
+    def delete_secret_backend(self, source: str) -> dict[str, Any]:
+        """DELETE /api/v1/admin/secret-backends/{source}: what applies then."""
+        return self.call("DELETE", _backend(source))
+
     def delete_secret(self, slug: str | None, name: str) -> None:
         """Removes a secret (5.5)."""
         self.call("DELETE", f"{_secrets(slug)}/{quote(name, safe='')}")
@@ -331,6 +351,10 @@ class Client(Connection):
 
 def _secrets(slug: str | None) -> str:
     return "/api/v1/admin/secrets" if slug is None else f"/api/v1/projects/{quote(slug, safe='')}/secrets"
+
+
+def _backend(source: str) -> str:
+    return f"/api/v1/admin/secret-backends/{quote(source, safe='')}"
 
 
 def _environment(slug: str, name: str | None = None) -> str:

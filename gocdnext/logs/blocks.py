@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from gocdnext.logs.windows import LogLine
 
-BLOCK_LINES = 2000
-"""Lines of a block: as many as the largest window has, so that most windows are in one block or two."""
+BLOCK_LINES = 1000
+"""Lines of a block: most windows are in one or two, and one is unpacked in a few milliseconds."""
 BLOCK_BYTES = 1024 * 1024
 """Bytes of text after which a block is full, however few its lines are."""
 LEVEL = 6

@@ -26,6 +26,8 @@ RING_BYTES = 2 * 1024 * 1024
 """Frames kept for one run."""
 TOTAL_BYTES = 32 * 1024 * 1024
 """Frames kept for all runs together; a run that publishes beyond it keeps its newest piece only."""
+JOINED_BYTES = 16 * 1024
+"""Small chunks are handed over together up to this size: a copy for each reader, so it is not larger."""
 POLL_SECONDS = 1.0
 """How often the table is asked about the runs that are read: lines stored by another server, and runs that ended."""
 POKE_SECONDS = 0.02
@@ -53,11 +55,17 @@ class Watch:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def chunk_after(self, cursor: int) -> Chunk | None:
-        """The piece of the ring that begins after `cursor`; None when the table has to be asked, or there is none."""
+        """What the ring has after `cursor`, a chunk or about JOINED_BYTES; None when there is nothing in it.
+
+        Where lines come one by one, a reader that is a few of them behind gets them in one piece: each piece costs the
+        server far more than its bytes.
+        """
+        newer: list[Chunk] = []
         # Live readers are at the newest end, so the search starts there.
         for chunk in reversed(self._ring):
+            newer.append(chunk)
             if chunk.after <= cursor:
-                return chunk if chunk.after == cursor else None
+                return _joined(newer) if chunk.after == cursor else None
         return None
 
     async def wait(self) -> None:
@@ -99,6 +107,18 @@ class Watch:
     def _clear(self) -> None:
         self._ring.clear()
         self.size = 0
+
+
+def _joined(newest_first: list[Chunk]) -> Chunk:
+    """The oldest of these neighbours, with as many of the next ones as make up JOINED_BYTES."""
+    oldest = newest_first.pop()
+    pieces, size, last = [oldest.data], len(oldest.data), oldest.last
+    while newest_first and size + len(newest_first[-1].data) <= JOINED_BYTES:
+        chunk = newest_first.pop()
+        pieces.append(chunk.data)
+        size += len(chunk.data)
+        last = chunk.last
+    return oldest if len(pieces) == 1 else Chunk(oldest.after, last, b"".join(pieces))
 
 
 class LogHub:

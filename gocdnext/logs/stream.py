@@ -16,8 +16,11 @@ from gocdnext.logs import frames
 from gocdnext.logs.hub import LogHub
 
 KEEPALIVE_SECONDS = 15.0
-PAGE_LINES = 1000
-"""Lines read from the table at a time by a reader that is behind. Long lines make a page large, so it is not larger."""
+PAGE_LINES = 500
+"""Lines read from the table at a time by a reader that is behind."""
+PAGE_BYTES = 64 * 1024
+"""About so many bytes of frames a page has: what a reader that has stopped reading holds in memory. One line of a page
+may be longer."""
 
 _SQL = queries.load("logs")
 
@@ -58,11 +61,11 @@ async def stream(
                     yield chunk.data
                 elif cursor < watch.edge:
                     edge = watch.edge
-                    page = await db.fetch(_SQL.lines_after, run_id, cursor, edge, PAGE_LINES)
-                    for chunk in frames.chunks(cursor, (frames.Line(*row.values()) for row in page)):
+                    page = await _page(db, run_id, cursor, edge)
+                    for chunk in page:
                         cursor = chunk.last
                         yield chunk.data
-                    if len(page) < PAGE_LINES:
+                    if not page:
                         # What is missing up to the edge was a duplicate, or wiped by a rerun.
                         cursor = edge
                 elif watch.ended is not None:
@@ -73,3 +76,9 @@ async def stream(
                         await watch.wait()
         except DatabaseUnavailableError:
             return
+
+
+async def _page(db: Database, run_id: UUID, cursor: int, edge: int) -> list[frames.Chunk]:
+    """The next lines after `cursor` as frames; the rows, which take much more room, are gone when this returns."""
+    rows = await db.fetch(_SQL.lines_after, run_id, cursor, edge, PAGE_LINES, PAGE_BYTES)
+    return list(frames.chunks(cursor, (frames.Line(*row.values()) for row in rows)))

@@ -15,8 +15,8 @@ from uuid import UUID
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.errors import NotFoundError, UnprocessableError
-from gocdnext.runs.changes import Create
 from gocdnext.runs.creation import CreatedRun, NewRun
+from gocdnext.runs.crowd import Create
 from gocdnext.runs.state import Revision
 
 _SQL = queries.load("arrivals")

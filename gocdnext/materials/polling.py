@@ -23,7 +23,7 @@ from gocdnext.materials import git
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
 from gocdnext.materials.remotes import AskHeads, ask_heads
 from gocdnext.materials.together import in_one_transaction
-from gocdnext.runs.changes import Create
+from gocdnext.runs.crowd import Create
 from gocdnext.runs.service import RunService
 
 BATCH = 500

@@ -18,8 +18,8 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError, UnprocessableError
 from gocdnext.materials.schedules import after
 from gocdnext.materials.together import in_one_transaction
-from gocdnext.runs.changes import Create
 from gocdnext.runs.creation import NewRun
+from gocdnext.runs.crowd import Create
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Revision
 

@@ -21,7 +21,7 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
 from gocdnext.materials.together import in_one_transaction
 from gocdnext.pipeline import cron
-from gocdnext.runs.changes import Create
+from gocdnext.runs.crowd import Create
 from gocdnext.runs.service import RunService
 
 BATCH = 1000

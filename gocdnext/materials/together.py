@@ -6,14 +6,14 @@ ends one of the two; that one only has to begin anew.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Protocol, TypeVar
 
 import asyncpg
 import tenacity
 
 from gocdnext.db.pool import Connection, DatabaseUnavailableError
-from gocdnext.runs.changes import Create
+from gocdnext.runs.crowd import Create
 
 T = TypeVar("T")
 TRIES = 5
@@ -22,18 +22,20 @@ TRIES = 5
 class Runs(Protocol):
     """What this room asks of the runs room."""
 
-    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
+    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
         """One transaction with runs in it."""
 
 
-async def again_after_deadlocks(runs: Runs, work: Callable[[Connection, Create], Awaitable[T]], tries: int) -> T:
+async def again_after_deadlocks(
+    runs: Runs, work: Callable[[Connection, Create], Awaitable[T]], tries: int, *, kind: Hashable = None
+) -> T:
     """`RunService.create_in`, up to `tries` times. Raises DeadlockDetectedError when all of them were ended so."""
     retrying = tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(tries),
         retry=tenacity.retry_if_exception_type(asyncpg.DeadlockDetectedError),
         reraise=True,
     )
-    return await retrying(runs.create_in, work)
+    return await retrying(runs.create_in, work, kind=kind)
 
 
 async def in_one_transaction(runs: Runs, work: Callable[[Connection, Create], Awaitable[T]]) -> T:

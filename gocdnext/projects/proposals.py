@@ -7,7 +7,7 @@ the pipeline, whom it tells and where its services run stay the project's. All o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -26,8 +26,11 @@ from gocdnext.materials.webhooks.trace import Trace
 from gocdnext.pipeline import model
 from gocdnext.pipeline.fingerprints import normal_git_url
 from gocdnext.pipeline.model import Pipeline, Service
+from gocdnext.pipeline.profiles import Profile
+from gocdnext.pipeline.profiles import merged as with_profiles
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.apply import BrokenError, understood
+from gocdnext.secrets import profiles
 
 _SQL = queries.load("configs")
 RULE = "pull request's configuration"
@@ -79,7 +82,8 @@ async def proposed(
             )
         if not own:
             return Proposed(tuple(arrivals))
-        definitions = await _read(remotes, catalogue, trusting[0], request, list(mine.values()))
+        known = await db.run(profiles.for_apply)
+        definitions = await _read(remotes, catalogue, trusting[0], request, list(mine.values()), known)
     except _BlockedError as blocked:
         trace.ended(RULE, str(blocked))
         others = tuple(arrival for arrival in arrivals if bindings and arrival not in own)
@@ -95,7 +99,12 @@ async def _pipelines(db: Database, binding: asyncpg.Record, arrivals: Sequence[A
 
 
 async def _read(
-    remotes: Remotes, catalogue: Catalogue, binding: asyncpg.Record, request: Request, rows: Sequence[asyncpg.Record]
+    remotes: Remotes,
+    catalogue: Catalogue,
+    binding: asyncpg.Record,
+    request: Request,
+    rows: Sequence[asyncpg.Record],
+    known: Mapping[str, Profile],
 ) -> dict[UUID, bytes]:
     """The definition of each pipeline, encoded. Raises _BlockedError."""
     repository = Repository(binding["provider"], binding["clone_url"], binding["project_id"], binding["auth_ref"])
@@ -112,7 +121,10 @@ async def _read(
     for row in rows:
         if row["name"] not in brought:
             raise _BlockedError(INVALID, f"the request has no pipeline {row['name']!r} any more")
-        merged = _merged(model.decode(row["definition"]), brought[row["name"]])
+        # The limits of runner profiles are nothing that a request could lift.
+        merged, misfits = with_profiles(_merged(model.decode(row["definition"]), brought[row["name"]]), known)
+        if misfits:
+            raise _BlockedError(INVALID, misfits[0])
         if (jobs := sum(len(job.instances) or 1 for job in merged.jobs)) > MAX_JOBS:
             raise _BlockedError(INVALID, f"pipeline {row['name']!r} would have {jobs} jobs, more than {MAX_JOBS}")
         if not merged.stages:

@@ -6,7 +6,8 @@ may be lost with the process: the scheduler's tick and the reaper repair that. K
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -17,10 +18,11 @@ import trio
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError
-from gocdnext.runs import creation, deployments, events, planning, store, transitions
+from gocdnext.runs import creation, deployments, events, planning, store, told, transitions
 from gocdnext.runs.assignment import NO_SECRETS, SecretValues
 from gocdnext.runs.consequences import Aftermath, Consequences
 from gocdnext.runs.creation import Allotted, CreatedRun, NewRun
+from gocdnext.runs.crowd import Create, Crowd, Made, Work
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Outcome
 from gocdnext.runs.governance import concerns_others
@@ -31,8 +33,6 @@ from gocdnext.runs.turns import Turns
 
 _SQL = queries.load("runs")
 T = TypeVar("T")
-Create = Callable[[NewRun], Awaitable[CreatedRun]]
-"""Makes a run inside the transaction it was handed out for. Raises NotFoundError, UnprocessableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ class Changes:
         self._remembered = store.Remembered()
         self._turns = Turns()
         self._slots = trio.Lock()
+        self._crowd = Crowd(self._slots, self._in_one_transaction, self._finish_made)
         self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
 
     async def read(self, run_id: UUID) -> Run | None:
@@ -146,12 +147,17 @@ class Changes:
                 settled = self._settle_new(made)
         return await self._finish_new(settled)
 
-    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
-        """`work` in one transaction (asyncio side), with a function that makes runs in it; nothing of them is there when it
-        raises. Their first jobs are on the wire before this returns."""
-        made: list[_NewRun] = []
+    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
+        """`work` in a transaction (asyncio side), with a function that makes runs in it; nothing of them is there when it
+        raises. Their first jobs are on the wire before this returns. Works of one `kind` that come while another
+        transaction is under way share the next one; each is done alone, once more, when one of them raises."""
+        return await self._crowd.run(work, kind)
 
-        async def inside(conn: Connection) -> T:
+    async def _in_one_transaction(self, works: Sequence[Work]) -> list[Made]:
+        """What each work returned, with the runs that it made; they are settled."""
+        made: list[list[_NewRun]] = []
+
+        async def inside(conn: Connection) -> list[object]:
             made.clear()
             slots = self._fleet.slots()
 
@@ -160,22 +166,30 @@ class Changes:
                 one = await self._create_guessed(conn, self._guess(new), slots)
                 if one is None:
                     one = await self._create_under_lock(conn, new, slots)
-                made.append(one)
+                made[-1].append(one)
+                # The next run of the pipeline may be in this very transaction.
+                self._heads.made(one.allotted)
                 # Two runs of one transaction must not be given the same slot.
                 slots = slots if one.done.followed is None else one.done.followed.slots
                 return one.created
 
-            return await work(conn, create)
+            results = []
+            for work in works:
+                made.append([])
+                results.append(await work(conn, create))
+            return results
 
-        async with self._slots:
-            # Short: a transaction. A caller that goes away in the middle of its commit must not leave assignments behind
-            # that are stored and were never sent.
-            with trio.CancelScope(shield=True):
-                result = await self._db.transaction(inside)
-                settled = [self._settle_new(one) for one in made]
+        try:
+            results = await self._db.transaction(inside)
+        except BaseException:
+            for one in itertools.chain.from_iterable(made):
+                self._heads.forget(one.allotted.run.pipeline_id)
+            raise
+        return [Made(result, [self._settle_new(one) for one in own]) for result, own in zip(results, made, strict=True)]
+
+    async def _finish_made(self, settled: Sequence[_Settled]) -> None:
         for one in settled:
             await self._finish_new(one)
-        return result
 
     async def _create_quickly(self, new: NewRun) -> _Settled | None:
         """A run that is one statement, without a transaction around it; None when it cannot be."""
@@ -196,7 +210,8 @@ class Changes:
         if head is None or definition is None or concerns_others(definition) or new.definition_id is not None:
             return None
         allotted = creation.allot(new, head, definition, now=self._clock(), new_id=self._new_id)
-        return None if self._asks(allotted.run) else allotted
+        # What the audit trail is told of it belongs into one transaction with it.
+        return None if self._asks(allotted.run) or told.overrides(allotted.run) else allotted
 
     async def _create_guessed(
         self, conn: Connection, allotted: Allotted | None, slots: Sequence[Slot]
@@ -405,5 +420,7 @@ class Changes:
                 self._observer.wake(run_id)
             case events.RunEnded(run_id, status):
                 self._observer.run_ended(run_id, status)
+                if run.superseded_by is not None:
+                    self._observer.run_superseded()
             case events.PipelineFree(pipeline_id):
                 self._observer.wake_pipeline(pipeline_id)

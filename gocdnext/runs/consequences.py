@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from gocdnext import audit
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection
 from gocdnext.pipeline.identity import material_id
-from gocdnext.runs import cascade, creation, events, governance, identity, store, transitions
+from gocdnext.runs import cascade, creation, events, governance, identity, store, told, transitions
 from gocdnext.runs.creation import Allotted, NewRun
 from gocdnext.runs.definitions import Definitions
 from gocdnext.runs.events import Consequence, Effect
@@ -56,6 +57,8 @@ class Consequences:
         """Inserts the run; its first gates supersede older runs at once (spec-execution 2, step 9)."""
         kept = await creation.insert(conn, allotted, run, tell=tell)
         assert kept, "the pipeline changed under its lock"
+        for event in told.quorums_overridden(run, self._clock(), self._new_id):
+            await audit.add(conn, event)
         if run.definition.supersede:
             await conn.execute(_SQL.lock_lane, run.pipeline_id)
             await self.carry_out(conn, run, cascade.supersede(run, cascade.ready_gates(run, 0)), aftermath)
@@ -120,6 +123,7 @@ class Consequences:
             if outcome.run is victim:
                 continue
             await store.save(conn, victim, outcome.run)
+            await audit.add(conn, told.superseded(victim, run, self._clock(), self._new_id))
             aftermath.effects.append((outcome.run, outcome.effects))
             await self.carry_out(conn, outcome.run, outcome.consequences, aftermath)
 

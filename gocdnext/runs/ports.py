@@ -98,5 +98,11 @@ class Observer(Protocol):
     def run_ended(self, run_id: UUID, status: str) -> None:
         """The run is finished."""
 
+    def run_superseded(self) -> None:
+        """A run is finished because a newer one of its lane took its place."""
+
+    def approval_expired(self) -> None:
+        """A run is finished because nobody decided its gate in time."""
+
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """A serial pipeline's slot is free: the oldest run that waits for it may start."""

@@ -6,7 +6,7 @@ Each is an event on one run (`events`), carried out by `changes`. No rule is her
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -14,13 +14,15 @@ from uuid import UUID
 
 import trio
 
+from gocdnext import audit
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
-from gocdnext.runs import events, waiting
-from gocdnext.runs.changes import Changes, Create, Done
+from gocdnext.runs import events, told, waiting
+from gocdnext.runs.changes import Changes, Done
 from gocdnext.runs.creation import CreatedRun, NewRun
+from gocdnext.runs.crowd import Create
 from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
 from gocdnext.runs.state import OPEN, RUNNING
@@ -137,17 +139,19 @@ class RunService:
     ) -> None:
         self._db = db
         self._fleet = fleet
+        self._observer = observer
         self._clock = clock
+        self._new_id = new_id
         self._changes = Changes(db, fleet, observer, secrets=secrets, clock=clock, new_id=new_id)
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
         return await self._changes.create(new)
 
-    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]]) -> T:
+    async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
         """`work` in one transaction (asyncio side), with a function that makes runs in it: what started them and the runs
         are kept together or not at all."""
-        return await self._changes.create_in(work)
+        return await self._changes.create_in(work, kind=kind)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
@@ -289,8 +293,7 @@ class RunService:
         """One pass over gates that nobody decided in time; how many were looked at (spec-execution 8)."""
         rows = await self._db.fetch(_SQL.expired_gates, self._clock(), default_seconds, EXPIRY_BATCH)
         for row in rows:
-            window = format_duration(row["window_seconds"])
-            await self._quietly(row["run_id"], events.GateExpired(row["job_run_id"], row["awaiting_since"], window))
+            await self._expire(row["run_id"], row["job_run_id"], row["awaiting_since"], row["window_seconds"])
         return len(rows)
 
     async def dispatch(self, run_id: UUID) -> Wanted:
@@ -301,6 +304,17 @@ class RunService:
             return frozenset()
 
     # ---- inside ------------------------------------------------------------------------------------
+
+    async def _expire(self, run_id: UUID, job_id: UUID, since: datetime, window: int) -> None:
+        """Cancels a run whose gate was not decided within `window` seconds, and says so."""
+        try:
+            done = await self._changes.apply(run_id, events.GateExpired(job_id, since, format_duration(window)))
+        except NotFoundError:
+            return
+        if done.changed:
+            self._observer.approval_expired()
+            event = told.expired(done.before, job_id, window, since, self._clock(), self._new_id)
+            await audit.record(self._db, event)
 
     async def _run_of(self, job_id: UUID, missing: str) -> UUID:
         """The run of a job. Raises NotFoundError with the text `missing`."""

@@ -97,7 +97,8 @@ SELECT
 FROM unnest($1::uuid []) AS j (id);
 
 -- name: lines_after
--- One page of a run's lines in cursor order, for a reader that is behind what is kept in memory.
+-- One page of a run's lines in cursor order, for a reader that is behind what is kept in memory: at most $4 lines, and
+-- no more of them than make about $5 bytes of frames, but one.
 SELECT
     l.cursor,
     l.job_run_id::text AS job_id,
@@ -105,10 +106,19 @@ SELECT
     (extract(EPOCH FROM l.at) * 1000000)::bigint AS micros,
     l.stream,
     l.text
-FROM log_lines l
-WHERE l.run_id = $1 AND l.cursor > $2 AND l.cursor <= $3
-ORDER BY l.cursor
-LIMIT $4;
+FROM (
+    SELECT
+        page.*,
+        sum(octet_length(page.text) + 150) OVER (ORDER BY page.cursor) - octet_length(page.text) - 150 AS bytes_before
+    FROM (
+        SELECT * FROM log_lines
+        WHERE log_lines.run_id = $1 AND log_lines.cursor > $2 AND log_lines.cursor <= $3
+        ORDER BY log_lines.cursor
+        LIMIT $4
+    ) page
+) l
+WHERE l.bytes_before < $5
+ORDER BY l.cursor;
 
 -- name: run_states
 -- What readers of these runs wait for: the newest cursor, and whether more lines can come.

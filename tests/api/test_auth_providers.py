@@ -25,6 +25,12 @@ PATH = "/api/v1/admin/auth/providers"
 
 
 @pytest.fixture
+def database_url(emptied_database: str) -> str:
+    """One for the whole module, emptied after each test."""
+    return emptied_database
+
+
+@pytest.fixture
 async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[World, OpenId]]:
     """A server without providers, and an OpenID provider that nobody has told it of."""
     async with openid() as idp, served(database_url, tmp_path / "state", auth=True, variables=ON) as world:
@@ -109,7 +115,7 @@ async def test_its_secret_is_sealed_and_told_to_nobody(pair: tuple[World, OpenId
     assert SECRET.encode() not in row["client_secret"]
     # Sealed anew with a newer key, it is the same; a server that has only another key leaves the provider out.
     newer = Keyring([bytes(KEY_BYTES), KEY])
-    assert await stored.reseal(world.db, newer) == 1
+    assert (await stored.reseal(world.db, newer)).done == 1
     [row] = await stored.listed(world.db)
     assert stored.opened(newer, row).client_secret == SECRET
     providers = world.identity.providers

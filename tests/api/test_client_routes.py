@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from gocdnext.api import openapi
-from gocdnext.client import Client
+from gocdnext.client import Client, messages
 from tests.api.conformance import Document, _document
 
 ID = "2f1f7f0e-52d5-4a0c-9f5e-0d8c0ab2d3a1"
@@ -29,6 +29,9 @@ BY_NAME: dict[str, object] = {
     "url": f"{SERVER}/artifacts/a.b.c",
     "role": "viewer",
     "delivery_id": 7,
+    "cron": {"name": "nightly"},
+    "app": {"name": "acme", "app_id": 7},
+    "description": {"enabled": True},
 }
 """What is given to parameters whose type does not say it all."""
 MAPPINGS = (collections.abc.Mapping, dict)
@@ -134,6 +137,28 @@ def test_what_is_not_in_the_document_is_noticed() -> None:
     assert list(complaints(document, httpx.Request("POST", f"{SERVER}/api/v1/projects/apply")))
     assert list(complaints(document, httpx.Request("POST", f"{SERVER}/api/v1/runs/{ID}/cancel", json={"a": 1})))
     assert list(complaints(document, httpx.Request("POST", f"{SERVER}/api/v1/runs/{ID}/rerun", json={"by": "me"})))
+
+
+MESSAGES = {
+    messages.Run: ("GlobalRun", "RunDetail"),
+    messages.RunPage: ("Runs",),
+    messages.Stage: ("StageDetail",),
+    messages.Job: ("JobDetail",),
+    messages.LogLine: ("LogLine",),
+    messages.Artifact: ("Artifact",),
+}
+KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_what_the_client_reads_is_what_is_sent(message: type) -> None:
+    schemas = _document().value["components"]["schemas"]
+    for key, hint in get_type_hints(message).items():
+        found = [schemas[name]["properties"][key] for name in MESSAGES[message] if key in schemas[name]["properties"]]
+        assert found, f"nothing is called {key} in {MESSAGES[message]}"
+        for schema in found:
+            kind = schemas[schema["$ref"].rpartition("/")[2]]["type"] if "$ref" in schema else schema["type"]
+            assert kind == KINDS[typing.get_origin(hint) or hint], key
 
 
 @pytest.mark.parametrize("room", ["cli", "client"])

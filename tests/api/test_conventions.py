@@ -111,6 +111,8 @@ async def test_metrics(world: World) -> None:
     world.metrics.agent_drained("clean", 2.0)
     world.metrics.result_invalid("outputs")
     world.metrics.log_lines_dropped("flush_failed", 3)
+    world.metrics.run_superseded()
+    world.metrics.approval_expired()
     await world.runs.dispatch(UUID(run_id))
     answer = await world.http.get("/metrics", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
@@ -140,6 +142,8 @@ async def test_metrics(world: World) -> None:
     assert found["gocdnext_agent_drain_total", (("outcome", "clean"),)] == 1
     assert found["gocdnext_job_result_validation_failed_total", (("kind", "outputs"),)] == 1
     assert found["gocdnext_log_lines_dropped_total", (("reason", "flush_failed"),)] == 3
+    assert found["gocdnext_runs_superseded_total", ()] == 1
+    assert found["gocdnext_approvals_expired_total", ()] == 1
     assert any(name == "process_resident_memory_bytes" for name, _ in found)
     answer = await world.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")

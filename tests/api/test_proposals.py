@@ -130,6 +130,10 @@ async def test_who_does_not_trust_and_forks_run_the_stored_definition(world: Wor
             {PATH: pipeline("ci", jobs={f"j{n}": MANY for n in range(10)})},
             "1010 jobs, more than 1000",
         ),
+        (
+            {PATH: pipeline("ci", jobs={"j": {"stage": "build", "script": ["x"], "agent": {"profile": "privileged"}}})},
+            "unknown runner profile",
+        ),
     ],
 )
 async def test_a_broken_request_runs_nothing_of_its_project(

@@ -216,7 +216,7 @@ async def test_the_default_profile_is_for_jobs_that_name_none(world: World) -> N
 
 async def test_secrets_of_profiles_follow_the_key(world: World) -> None:
     await made(world, secrets=SECRETS)
-    assert await profiles.reseal(world.db, Keyring([bytes(32), KEY])) == 1
+    assert (await profiles.reseal(world.db, Keyring([bytes(32), KEY]))).done == 1
     values = await world.db.run(lambda conn: profiles.for_jobs(conn, Keyring([bytes(32)])))
     assert values["big"].secrets == {"NPM_TOKEN": "npm-value-1"}
     assert list(values["big"].unreadable) == ["SHARED"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.agent import git_server
 from tests.agent.git_server import PASSWORD
 from tests.api.test_conventions import error
 from tests.api.test_runs import get
-from tests.api.world import World, pipeline
+from tests.api.world import World, pipeline, served
 from tests.secrets_room import KEY, KEYRING
 
 PATH = "/api/v1/admin/scm-credentials"
@@ -115,10 +115,17 @@ def private(tmp_path: Path) -> Iterator[str]:
         yield f"http://{address}/cart"
 
 
+@pytest.fixture
+async def near(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """A server that may call this machine."""
+    async with served(database_url, tmp_path / "state", variables={"GOCDNEXT_OUTBOUND_ALLOW": "127.0.0.1"}) as world:
+        yield world
+
+
 async def test_a_credential_opens_a_repository_everywhere(
-    world: World, private: str, capfd: pytest.CaptureFixture[str]
+    near: World, private: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    host = private.split("/")[2]
+    world, host = near, private.split("/")[2]
     source = {"url": private, "provider": "github"}
     answer = await world.http.post("/api/v1/projects/apply", json={"slug": "cart", "scm_source": source})
     assert answer.status_code == 502
@@ -135,7 +142,7 @@ async def test_a_credential_opens_a_repository_everywhere(
     assert world.app is not None
     access = world.services.access
     assert await polling.poll(
-        world.db, world.runs, clock=world.clock, draw=lambda: 0.0, sign_in=access.url
+        world.db, world.runs, clock=world.clock, draw=lambda: 0.0, ask=world.services.configs.remotes.heads
     ) == 0, "the head is known"  # fmt: skip
     assert await world.db.fetchval("SELECT last_poll_error FROM material_poll_state") is None
     await world.agent_online()
@@ -189,7 +196,7 @@ async def test_whose_credential_a_url_gets(world: World) -> None:
 async def test_credentials_follow_the_key(world: World) -> None:
     await post(world, **GITLAB)
     fresh = Keyring([bytes(32), KEY])
-    assert await scm_credentials.reseal(world.db, fresh) == 1
+    assert (await scm_credentials.reseal(world.db, fresh)).done == 1
     (kept,) = await scm_credentials.listed(world.db, Keyring([bytes(32)]), None, 0)
     assert kept.preview == "glpa…9f2c"
     (kept,) = await scm_credentials.listed(world.db, KEYRING, None, 0)

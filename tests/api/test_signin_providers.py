@@ -21,13 +21,29 @@ from gocdnext.auth.providers import signin
 from gocdnext.sweepers import signins
 from tests.api.crowd import ADMIN, local
 from tests.api.crowd import sign_in as sign_in_locally
-from tests.api.identity_provider import KEY, ON, PUBLIC, SECRET, Browser, GitHub, OpenId, openid, signing_in
+from tests.api.identity_provider import (
+    KEY,
+    ON,
+    PUBLIC,
+    SECRET,
+    Browser,
+    GitHub,
+    OpenId,
+    openid,
+    signing_in,
+)
 from tests.api.test_conventions import error
 from tests.api.world import World, served
 from tests.counterpart import Told, as_json, counterpart
 from tests.unit.auth.test_id_tokens import part
 
 OTHER_KEY = RSAKey.generate_key(2048, {"kid": "second", "use": "sig", "alg": "RS256"})
+
+
+@pytest.fixture
+def database_url(emptied_database: str) -> str:
+    """One for the whole module, emptied after each test."""
+    return emptied_database
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from typing import Any
 from urllib.parse import quote_plus
@@ -112,6 +114,37 @@ async def test_wrong_signatures(world: World, signature: str | None) -> None:
     kept = await newest(world)
     assert (kept["status"], kept["http_status"], kept["verified"]) == ("rejected", 401, False)
     assert kept["trace"][-1]["rule"] == "credential"
+
+
+async def test_wrong_credentials_of_the_others(world: World) -> None:
+    for provider, event in (("gitlab", "Push Hook"), ("bitbucket", "repo:push")):
+        await bind(world, provider=provider, slug=provider)
+        body = json.dumps(example(provider, event)).encode()
+        good = headers(provider, event, body)
+        name = "X-Gitlab-Token" if provider == "gitlab" else "X-Hub-Signature"
+        right = good.pop(name)
+        digest = right.removeprefix("sha256=")
+        sha1 = hmac.new(SECRET.encode(), body, hashlib.sha1).hexdigest()
+        wrong = [
+            None,
+            "",
+            right[:-1],
+            f"{right}0",
+            right.upper(),
+            "sha256=",
+            f"sha1={digest}",
+            sha1,
+            f"sha1={sha1}",
+            "null",
+        ]
+        for claimed in wrong:
+            sent = good if claimed is None else {**good, name: claimed}
+            # GitHub's header is not looked at here.
+            sent = {**sent, "X-Hub-Signature-256": f"sha256={digest}"}
+            answer = await world.http.post(f"/api/webhooks/{provider}", content=body, headers=sent)
+            said = "invalid token" if provider == "gitlab" else "invalid signature"
+            assert (answer.status_code, answer.json()) == (401, {"error": said}), claimed
+    assert not await runs(world)
 
 
 async def test_a_body_that_was_changed_on_the_way(world: World) -> None:

@@ -68,7 +68,11 @@ async def through_everything(product: Product, quick_dir: Path, tmp_path: Path, 
     repository = make_repository(quick_dir / "git" / "repository", JOBS.format(told=tmp_path))
     file = repository / ".gocdnext" / "ci.yaml"
     file.write_text(file.read_text().replace(f"file://{repository}", f"http://{host}/repository"))
-    product.environment |= {"GOCDNEXT_PUBLIC_BASE": BASE, "GOCDNEXT_SECRET_FILES_DIR": str(files)}
+    product.environment |= {
+        "GOCDNEXT_OUTBOUND_ALLOW": "127.0.0.1",
+        "GOCDNEXT_PUBLIC_BASE": BASE,
+        "GOCDNEXT_SECRET_FILES_DIR": str(files),
+    }
     product.start()
     agent = product.agent("runner")
     async with api_of(product) as api:
@@ -111,7 +115,8 @@ async def through_everything(product: Product, quick_dir: Path, tmp_path: Path, 
 async def configured(api: Api, repository: Path, host: str) -> str:
     """Everything that is secret is set, and a delivery is signed with one of it; the pipeline's id."""
     content = (repository / ".gocdnext" / "ci.yaml").read_text()
-    source = {"provider": "github", "url": "https://github.com/acme/demo", "webhook_secret": SIGNING}
+    url = f"http://{host}/repository"
+    source = {"provider": "github", "url": url, "webhook_secret": SIGNING}
     body = {"slug": "demo", "files": [{"name": "ci.yaml", "content": content}], "scm_source": source}
     applied = await api.request("POST", "/api/v1/projects/apply", json=body)
     spoken = [applied.text]
@@ -127,9 +132,7 @@ async def configured(api: Api, repository: Path, host: str) -> str:
         answer = await api.request("POST", path, json=secret)
         assert answer.status_code == 201, answer.text
         spoken.append(answer.text)
-    push = json.dumps(
-        {"zen": "x", "repository": {"clone_url": "https://github.com/acme/demo", "full_name": "acme/demo"}}
-    )
+    push = json.dumps({"zen": "x", "repository": {"clone_url": url, "full_name": "acme/demo"}})
     signature = hmac.new(SIGNING.encode(), push.encode(), hashlib.sha256).hexdigest()
     headers = {"X-GitHub-Event": "ping", "X-GitHub-Delivery": "d1", "X-Hub-Signature-256": f"sha256={signature}"}
     spoken.append((await api.request("POST", "/api/webhooks/github", content=push, headers=headers)).text)
@@ -156,10 +159,9 @@ async def rotate(product: Product) -> dict[str, Any]:
 
 def shown_by_the_system(product: Product, agent: int) -> list[str]:
     """Command lines of every process of the machine, and the environments of those that need no secret of a job."""
-    texts = []
-    ids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    texts += [of_process(pid, "cmdline") for pid in ids]
-    return texts + [of_process(pid, "environ") for pid in (*descendants(product.pid), agent)]
+    everybody = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    without = (*descendants(product.pid), agent)
+    return [of_process(pid, "cmdline") for pid in everybody] + [of_process(pid, "environ") for pid in without]
 
 
 def of_process(pid: int, what: str) -> str:

@@ -128,6 +128,7 @@ def test_from_the_first_start_to_a_token(beside: Beside) -> None:
     # And while it does not run: the database is started for it.
     said = beside.say(OTHER, "admin", "reset-password", "--email", "ada@acme.example")
     assert said == "password rotated for ada@acme.example\n"
+    assert "values sealed anew with the new key" in beside.say("", "admin", "rotate-key")
     beside.start()
     assert "401" in beside.say(PASSWORD, "login", "--email", "ada@acme.example", code=3)
     beside.say(OTHER, "login", "--email", "ada@acme.example")

@@ -144,6 +144,7 @@ from gocdnext.api.wire.value_stream import (
     VsmNode,
 )
 from gocdnext.api.wire.webhooks import (
+    Blocked,
     Deliveries,
     Delivery,
     DeliveryDetail,
@@ -166,6 +167,7 @@ __all__ = [
     "Artifact",
     "AuditEvent",
     "AuditEvents",
+    "Blocked",
     "CancelledJob",
     "Coverage",
     "CoverageBaseline",

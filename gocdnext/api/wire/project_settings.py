@@ -6,7 +6,13 @@ import msgspec
 
 from gocdnext.api.wire.base import Id, Time, Wire
 from gocdnext.api.wire.projects import Label
-from gocdnext.pipeline.model import Notification
+
+
+class Notification(Wire):
+    on: str
+    uses: str
+    with_: dict[str, str] = msgspec.field(default_factory=dict, name="with")
+    secrets: list[str] = []
 
 
 class Notifications(Wire):

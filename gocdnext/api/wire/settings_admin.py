@@ -8,7 +8,7 @@ import msgspec
 
 from gocdnext.api.wire.base import Id, Time, Wire
 from gocdnext.pipeline.model import Toleration
-from gocdnext.pipeline.profiles import Affinity
+from gocdnext.pipeline.profiles import Affinity, Expression
 
 
 class Credential(Wire):
@@ -84,6 +84,27 @@ class ProfileToleration(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         )
 
 
+class ProfileExpression(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    key: str
+    operator: str
+    values: list[str] | None = None
+
+
+class ProfileAffinity(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    weight: int
+    match_expressions: list[ProfileExpression]
+
+    def kept(self) -> Affinity:
+        """As it is kept."""
+        return Affinity(
+            weight=self.weight,
+            match_expressions=tuple(
+                Expression(key=one.key, operator=one.operator, values=tuple(one.values or ()))
+                for one in self.match_expressions
+            ),
+        )
+
+
 class ProfileBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Strict: an unknown key is a mistake."""
 
@@ -101,7 +122,7 @@ class ProfileBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config: dict[str, Any] | None = None
     node_selector: dict[str, str] | None = None
     tolerations: list[ProfileToleration] | None = None
-    preferred_node_affinity: list[Affinity] | None = None
+    preferred_node_affinity: list[ProfileAffinity] | None = None
     env: dict[str, str] | None = None
     secrets: dict[str, str] | None = None
 

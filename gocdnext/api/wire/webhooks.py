@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gocdnext.api.wire.base import Id, Time, Wire
+from gocdnext.api.wire.base import Error, Id, Time, Wire
 
 
 class Delivery(Wire):
@@ -54,6 +54,14 @@ class StartedRun(Wire):
     run_counter: int
 
 
+class Drift(Wire):
+    """What a push did to the configuration of projects."""
+
+    applied: bool = False
+    error: str = ""
+    revision: str = ""
+
+
 class Received(Wire):
     """What a provider is told of its delivery (contract-admin 8.3): the runs, or why there are none."""
 
@@ -66,6 +74,17 @@ class Received(Wire):
     skipped_by: str = ""
     """The marker in the commit message that asks for no runs."""
     tag: str = ""
+    pr_number: int = 0
+    drift: Drift | None = None
+    warning: str = ""
+    """Why a push that was taken starts nothing."""
+
+
+class Blocked(Error):
+    """What GitHub is told of a request whose own configuration is not to be had."""
+
+    runs: list[Id] = []
+    """The runs that were started all the same, of projects that do not ask for it."""
     pr_number: int = 0
 
 

@@ -30,7 +30,7 @@ from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.gitlab import GITLAB
 from gocdnext.materials.webhooks.ladder import Verdict, Waiting
 from gocdnext.pipeline.fingerprints import git_fingerprint, normal_git_url
-from gocdnext.runs.changes import Create
+from gocdnext.runs.crowd import Create
 from gocdnext.secrets import hooks
 from gocdnext.secrets.sealing import Keyring, UnsealError
 
@@ -185,7 +185,9 @@ class Webhooks:
             return await deliveries.keep(conn, delivery, answer), answer
 
         if arrivals:
-            return await again_after_deadlocks(self._runs, work, TRIES)
+            # A crowd of pushes to one branch shares its transactions.
+            kind = tuple(arrival.pipeline_id for arrival in arrivals)
+            return await again_after_deadlocks(self._runs, work, TRIES, kind=kind)
         answer = _blocked(blocked, _answer(events, verdicts, Started(), drift))
         return await self._db.run(lambda conn: deliveries.keep(conn, delivery, answer)), answer
 

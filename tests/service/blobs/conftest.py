@@ -42,9 +42,10 @@ from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
 from gocdnext.secrets.profiles import DefaultProfile
+from gocdnext.secrets.stores.configured import Stores
 from tests.api.conformance import conforming
 from tests.blob_room import BASE, blobs_in
-from tests.secrets_room import KEYRING, secrets_of
+from tests.secrets_room import KEYRING, secrets_of, signing_keys_of
 from tests.service.fleet.conftest import REGISTRATION_TOKEN, Agent, Clock, agent, aio
 from tests.service.logs.conftest import db as database_fixture
 from tests.service.logs.seed import NOW
@@ -106,6 +107,12 @@ class Plant:
         self.port = 0
         self.http: httpx.AsyncClient
         self.project = uuid4()
+
+    def run_superseded(self) -> None:
+        """Nobody counts here."""
+
+    def approval_expired(self) -> None:
+        """Nobody counts here."""
 
     def job_started(self, run: Run, job: Job) -> None:
         pass
@@ -245,6 +252,7 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
     """A plant whose doors are open."""
     plant = Plant(db, folder, **options)
     settings = config.load({"GOCDNEXT_HTTP_ADDR": "127.0.0.1:0", "GOCDNEXT_STATE_DIR": str(folder)})
+    outbound = Outbound(settings.outbound, plant.clock)
     services = Services(
         db=db,
         runs=plant.runs,
@@ -258,8 +266,10 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         keyring=KEYRING,
         access=Access(db, KEYRING),
         default_profile=DefaultProfile(db, lambda _: None),
+        signing_keys=signing_keys_of(db, plant.clock),
+        stores=Stores(db, KEYRING, outbound, settings, clock=plant.clock, new_id=uuid4),
         shutdown=plant.shutdown,
-        outbound=(outbound := Outbound(settings.outbound, plant.clock)),
+        outbound=outbound,
         configs=Configs(db, Remotes(outbound, plainly, nobody), keyring=KEYRING, clock=plant.clock, new_id=uuid4),
         providers=(providers := open_providers(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
         app_webhook=AppWebhook(db, plant.runs, providers.apps, clock=plant.clock, new_id=uuid4),

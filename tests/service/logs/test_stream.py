@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ import trio.testing
 
 from gocdnext.logs import hub as hub_module
 from gocdnext.logs import stream as stream_module
+from gocdnext.logs.frames import CHUNK_BYTES, Chunk
 from gocdnext.logs.stream import parse_last_event_id, stream
 from tests.service.logs.conftest import Logs
 from tests.service.logs.seed import Seeded, finish_run, running_run
@@ -154,6 +156,49 @@ async def test_a_slow_reader_is_refilled_from_the_table(logs: Logs, monkeypatch:
         cursors, _ = await reader.until_end()
     assert cursors == list(range(2, 5001))
     assert logs.hub._bytes == 0
+
+
+async def test_a_reader_that_has_stopped_holds_little(logs: Logs) -> None:
+    """128 kB each, whether the lines are many or long; the rest of what they will read is in the table."""
+    seeded = await running_run(logs.db)
+    await logs.db.execute(
+        "INSERT INTO log_lines (job_run_id, run_id, cursor, seq, at, stream, text)"
+        " SELECT $1, $2, n, n, now(), 'stdout', repeat('x', CASE WHEN n % 2000 < 1000 THEN 20 ELSE 4000 END)"
+        " FROM generate_series(1, 4000) AS n",
+        seeded.job_ids[0],
+        seeded.run_id,
+    )
+    await logs.db.execute("INSERT INTO log_cursors (run_id, last) VALUES ($1, 4000)", seeded.run_id)
+    readers = 20
+    async with contextlib.AsyncExitStack() as stack:
+        for after in (0, 1500):
+            tracemalloc.start()
+            try:
+                for _ in range(readers):
+                    pieces = stream(logs.hub, logs.db, seeded.run_id, after, logs.shutdown)
+                    await stack.enter_async_context(contextlib.aclosing(pieces))  # type: ignore[type-var]
+                    await anext(pieces)
+                    await anext(pieces)
+                held = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+            assert held / readers < 128 * 1024
+
+
+def test_a_reader_that_is_a_little_behind_gets_many_lines_in_one_piece() -> None:
+    watch = hub_module.Watch(uuid4())
+    for cursor in range(1, 11):
+        watch.append(cursor, cursor, [Chunk(cursor - 1, cursor, b"%d," % cursor)], 10**6)
+    assert watch.chunk_after(9) == Chunk(9, 10, b"10,")
+    assert watch.chunk_after(0) == Chunk(0, 10, b"1,2,3,4,5,6,7,8,9,10,")
+    assert watch.chunk_after(10) is None
+    large = b"x" * CHUNK_BYTES
+    watch.append(11, 11, [Chunk(10, 11, large)], 10**6)
+    watch.append(12, 12, [Chunk(11, 12, b"12,")], 10**6)
+    assert watch.chunk_after(9) == Chunk(9, 10, b"10,")
+    assert watch.chunk_after(10) == Chunk(10, 11, large)
+    watch.append(20, 20, [Chunk(19, 20, b"20,")], 10**6)
+    assert watch.chunk_after(12) is None
 
 
 async def test_a_finished_run_is_ready_replayed_and_ended(logs: Logs) -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from gocdnext.materials.arrivals import Arrival, Started, start_runs
-from gocdnext.runs.changes import Create
+from gocdnext.runs.crowd import Create
 from tests.api.world import World, pipeline, served
 
 GIT = [{"git": {"url": "https://example.org/shop/cart"}}]
@@ -145,3 +145,58 @@ async def test_a_material_that_is_gone_starts_nothing(world: World) -> None:
     (of,) = await materials_of(world)
     await world.apply(files={"a.yaml": pipeline("a")})
     assert len((await arrive(world, arrival(of))).known) == 1
+
+
+async def test_a_crowd_shares_transactions_and_each_gets_its_run(world: World) -> None:
+    await world.apply(files={"a.yaml": pipeline("a", materials=GIT)})
+    (of,) = await materials_of(world)
+    counters: list[int] = []
+    transactions: set[int] = set()
+
+    async def push(number: int) -> None:
+        async def work(conn: asyncpg.Connection[asyncpg.Record], create: Create) -> Started:
+            transactions.add(await conn.fetchval("SELECT pg_current_xact_id()::text::bigint"))
+            if number % 10 == 9:
+                raise RuntimeError("the disk is full")
+            return await start_runs(conn, create, [arrival(of, f"{number:040x}")], world.now)
+
+        if number % 10 == 9:
+            with pytest.raises(RuntimeError):
+                await world.runs.create_in(work, kind="a")
+            return
+        ((_, run),) = (await world.runs.create_in(work, kind="a")).runs
+        counters.append(run.counter)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(push, number)
+    assert sorted(counters) == list(range(1, 37))
+    async with trio.open_nursery() as nursery:
+        transactions.clear()
+        for number in range(100, 109):
+            nursery.start_soon(push, number)
+    assert sorted(counters) == list(range(1, 46))
+    assert len(transactions) <= 2, "at most the first one alone, and then those that came meanwhile"
+    assert await world.db.fetchval("SELECT last_counter FROM pipelines") == 45
+
+
+async def test_one_that_goes_away_does_not_keep_others_from_theirs(world: World) -> None:
+    await world.apply(files={"a.yaml": pipeline("a", materials=GIT)})
+    (of,) = await materials_of(world)
+    gone = trio.CancelScope()
+
+    async def push(number: int) -> None:
+        async def work(conn: asyncpg.Connection[asyncpg.Record], create: Create) -> Started:
+            return await start_runs(conn, create, [arrival(of, f"{number:040x}")], world.now)
+
+        with gone if number == 1 else trio.CancelScope():
+            await world.runs.create_in(work, kind="a")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(push, number)
+        await trio.lowlevel.checkpoint()
+        gone.cancel()
+    found = await world.db.fetch("SELECT counter FROM runs ORDER BY counter")
+    assert [row["counter"] for row in found] == list(range(1, len(found) + 1))
+    assert len(found) in (2, 3)

@@ -129,7 +129,8 @@ async def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await folders.read(str(where), "main", "many")
     # One that sends more than there is room for is stopped while it sends.
     monkeypatch.setattr(folders, "MAX_FETCHED", 100 * 1024)
-    (where / "noise").write_bytes(os.urandom(20 * 1024 * 1024))
+    monkeypatch.setattr(git, "WATCH_EVERY", 0.005)
+    (where / "noise").write_bytes(os.urandom(4 * 1024 * 1024))
     commit(where, {})
     with pytest.raises(git.GitError, match="came from the repository"):
         await folders.read(f"file://{where}", "main", "ci")
@@ -138,7 +139,7 @@ async def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_of_a_large_repository_only_the_folder_comes(tmp_path: Path) -> None:
     where = tmp_path / "root" / "repo"
     repository(where, {"ci/a.yaml": "a", "ci/b.yaml": "b"})
-    (where / "data").write_bytes(os.urandom(8 * 1024 * 1024))
+    (where / "data").write_bytes(os.urandom(1024 * 1024))
     commit(where, {})
     git_in(where, "config", "uploadpack.allowFilter", "true")
     with counting_git_server(tmp_path / "root") as (address, sent):

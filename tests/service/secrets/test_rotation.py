@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 import trio_asyncio
 
 from gocdnext import config
@@ -19,6 +23,7 @@ from gocdnext.secrets import keyfiles, sealed
 from gocdnext.secrets.rotation import rotate
 from gocdnext.secrets.sealing import Keyring, key_id
 from gocdnext.secrets.store import NewSecret
+from tests.e2e.harness import ROOT, clean_environment
 from tests.secrets_room import KEY, secrets_of, signing_keys_of
 
 
@@ -129,3 +134,32 @@ async def test_refusals(db: Database, state: StateDir, tmp_path: Path) -> None:
     (state.path / "secrets.key").chmod(0o444)
     with pytest.raises(StateDirectoryError):
         await rotate(db, settings_of(state), drop_older=False, told=lambda _: None)
+
+
+def test_the_command_on_an_external_database(database_url: str, tmp_path: Path) -> None:
+    new, lost = "01" * KEY_BYTES, Keyring([b"\7" * KEY_BYTES])
+
+    async def keep(keyring: Keyring, name: str) -> None:
+        async with trio_asyncio.open_loop(), open_pool({"dsn": database_url}, size=2) as db:
+            await secrets_of(db, keyring=keyring).set(None, NewSecret(name, "value"))
+
+    def call(url: str = database_url) -> tuple[int, str, str]:
+        environment = clean_environment(GOCDNEXT_DATABASE_URL=url, GOCDNEXT_SECRET_KEY=f"{new},{KEY.hex()}")
+        command = [sys.executable, "-c", "from gocdnext.cli import main; main()", "admin", "rotate-key", "--json"]
+        done = subprocess.run(
+            [*command, "--state", tmp_path], env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+        said = done.stdout + done.stderr
+        assert not any(secret in said for secret in (KEY.hex(), new, "hunter2", "value\n"))
+        return done.returncode, done.stdout, done.stderr
+
+    trio.run(keep, Keyring([KEY]), "TOKEN")
+    code, out, progress = call()
+    assert (code, json.loads(out)["resealed"]) == (0, 1)
+    assert "secrets: 1 sealed anew" in progress
+    trio.run(keep, lost, "LOST")
+    code, out, message = call()
+    assert (code, json.loads(out)["unreadable"]) == (1, ["secret global LOST"])
+    assert "set them again" in message
+    assert call("postgresql://nobody:hunter2@127.0.0.1:1/x")[0] == 3
+    assert not list(tmp_path.glob("*.key"))

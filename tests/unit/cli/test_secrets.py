@@ -72,3 +72,40 @@ def test_too_large_a_value_is_not_sent(api: Any, call: Call, tmp_path: Path) -> 
     file.write_text("x" * 70_000)
     done = call("secret", "set", "TOKEN", "--slug", "demo", "--from-file", str(file))
     assert (done.code, "64 KiB" in done.err, api.seen) == (1, True, [])
+
+
+def test_a_secret_of_another_store(api: Any, call: Call) -> None:
+    api.routes[f"POST {PATH}"] = {"name": "TOKEN", "created": True}
+    done = call("secret", "set", "TOKEN", "--slug", "demo", "--source", "vault", "--path", "ci/x", "--key", "pem")
+    assert (done.code, done.out) == (0, "secret created TOKEN\n")
+    sent = {"name": "TOKEN", "source": "vault", "ref": {"path": "ci/x", "key": "pem"}}
+    assert json.loads(api.seen[0].body) == sent
+    assert call("secret", "set", "TOKEN", "--slug", "demo", "--path", "x").code == 2
+    assert call("secret", "set", "TOKEN", "--slug", "demo", "--source", "vault", "--from-stdin").code == 2
+
+
+def test_stores(api: Any, call: Call, tmp_path: Path) -> None:
+    path = "/api/v1/admin/secret-backends"
+    one = {
+        "source": "vault",
+        "enabled": True,
+        "value": {"addr": "https://v"},
+        "source_origin": "db",
+        "credential_keys": [],
+    }
+    api.routes[f"GET {path}"] = {"backends": [one]}
+    api.routes[f"PUT {path}/vault"] = api.routes[f"DELETE {path}/vault"] = one
+    api.routes[f"POST {path}/vault/test"] = {"status": "unauthorized", "message": "no"}
+    file = tmp_path / "vault.json"
+    file.write_text('{"enabled": true, "credentials": {"token": "hunter2"}}')
+    line = "vault\tenabled\tdb\thttps://v\n"
+    assert call("secret", "backends", "list").out == line
+    assert call("secret", "backends", "set", "vault", "--from-file", str(file)).out == line
+    assert json.loads(api.seen[-1].body)["credentials"] == {"token": "hunter2"}
+    assert call("secret", "backends", "rm", "vault").out == line
+    tried = call("secret", "backends", "test", "vault", "--from-file", str(file))
+    assert (tried.code, tried.out) == (1, "unauthorized no\n")
+    file.write_text('{"token": "hunter2"')
+    broken = call("secret", "backends", "set", "vault", "--from-file", str(file))
+    assert broken.code == 1
+    assert "hunter2" not in broken.err
