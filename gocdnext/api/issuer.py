@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncpg
 import msgspec
 from quart import Blueprint, Response
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import NotFound
 
 from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
@@ -89,11 +89,8 @@ async def rotate() -> Response:
 
 
 async def _body() -> wire.RotateBody:
-    try:
-        data = await params.body()
-    except RequestEntityTooLarge:
-        data = b"." * (MAX_BODY + 1)
-    if len(data) > MAX_BODY:
+    data = await params.body_within(MAX_BODY)
+    if data is None:
         raise InvalidError(f"invalid JSON body: larger than {MAX_BODY} bytes")
     if data.strip() in (b"", b"null"):
         return wire.RotateBody()

@@ -59,13 +59,19 @@ async def body() -> bytes:
     return await request.get_data(cache=True, as_text=False, parse_form_data=False)
 
 
-async def optional_body(kind: type[S]) -> S:
-    """The JSON object of a body that may be absent or empty; at most OPTIONAL_BODY bytes, nothing after the object."""
+async def body_within(limit: int) -> bytes | None:
+    """The whole body of the request; None when it is larger than `limit` bytes, so that each route refuses it in its words."""
     try:
         data = await body()
     except RequestEntityTooLarge:
-        data = b"." * (OPTIONAL_BODY + 1)
-    if len(data) > OPTIONAL_BODY:
+        return None
+    return data if len(data) <= limit else None
+
+
+async def optional_body(kind: type[S]) -> S:
+    """The JSON object of a body that may be absent or empty; at most OPTIONAL_BODY bytes, nothing after the object."""
+    data = await body_within(OPTIONAL_BODY)
+    if data is None:
         raise InvalidError(f"read body: larger than {OPTIONAL_BODY} bytes")
     if not data.strip():
         return kind()

@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 from quart import g
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, query
 from gocdnext.api.respond import utc, utc_or_none
@@ -43,11 +42,8 @@ async def body(kind: type[S], limit: int = SMALL, wording: str = "invalid json")
 
     What is wrong with it is said without the values in it: some are passwords.
     """
-    try:
-        data = await params.body()
-    except RequestEntityTooLarge:
-        data = b"." * (limit + 1)
-    if len(data) > limit:
+    data = await params.body_within(limit)
+    if data is None:
         raise InvalidError(f"read body: larger than {limit} bytes")
     try:
         return params.json_object(b"{}" if data.strip() == b"null" else data, kind)

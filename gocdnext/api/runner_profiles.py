@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncpg
 import msgspec
 from quart import Blueprint, Response
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, people
 from gocdnext.api.context import services
@@ -84,11 +83,8 @@ async def delete_profile(profile_id: str) -> Response:
 
 async def _wanted() -> Wanted:
     """What the body says. Strict: no unknown keys, nothing behind it. Raises InvalidError, never with a value in it."""
-    try:
-        data = await params.body()
-    except RequestEntityTooLarge:
-        data = b"." * (MAX_BODY + 1)
-    if len(data) > MAX_BODY:
+    data = await params.body_within(MAX_BODY)
+    if data is None:
         raise InvalidError(f"read body: larger than {MAX_BODY} bytes")
     try:
         said = msgspec.json.decode(b"{}" if data.strip() == b"null" else data, type=wire.ProfileBody)

@@ -6,7 +6,6 @@ Credentials go in and never come out.
 from __future__ import annotations
 
 from quart import Blueprint, Response
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, wire
 from gocdnext.api.context import services
@@ -83,11 +82,8 @@ async def test_backend(source: str) -> Response:
 
 
 async def _wish() -> Wish:
-    try:
-        data = await params.body()
-    except RequestEntityTooLarge:
-        data = b"." * (MAX_BODY + 1)
-    if len(data) > MAX_BODY:
+    data = await params.body_within(MAX_BODY)
+    if data is None:
         raise TooLargeError("the request is larger than 64 KiB")
     body = params.json_object(data, wire.SecretBackendBody)
     return Wish(body.enabled, body.value or {}, body.credentials or {}, body.preserve_credentials)

@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, query, wire
 from gocdnext.api.context import services
@@ -110,11 +109,8 @@ async def _list(slug: str | None) -> Response:
 
 
 async def _set(slug: str | None) -> Response:
-    try:
-        data = await params.body()
-    except RequestEntityTooLarge:
-        data = b"." * (MAX_BODY + 1)
-    if len(data) > MAX_BODY:
+    data = await params.body_within(MAX_BODY)
+    if data is None:
         raise TooLargeError("secret value too large — cap is 64 KiB")
     body = params.json_object(data, wire.SecretBody)
     reference = body.ref or wire.SecretRef()

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 from quart import Blueprint, Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from gocdnext.api import params, wire
 from gocdnext.api.body import MAX_BODY
@@ -92,10 +91,10 @@ def _headers(provider: Provider) -> dict[str, str]:
 
 
 async def _body() -> bytes:
-    try:
-        return await params.body()
-    except RequestEntityTooLarge:
-        raise InvalidError(f"read body: larger than {MAX_BODY} bytes") from None
+    data = await params.body_within(MAX_BODY)
+    if data is None:
+        raise InvalidError(f"read body: larger than {MAX_BODY} bytes")
+    return data
 
 
 def written(given: deliveries.Answer) -> Response:

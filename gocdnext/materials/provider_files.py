@@ -6,6 +6,7 @@ One question for the commit, one for the folder, one for each file. The limits a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -67,23 +68,23 @@ async def changed_files(account: Account, number: int) -> frozenset[str] | None:
     return None
 
 
-class _Provider:
+class _Provider(ABC):
     """What the three have in common."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
+    @abstractmethod
     async def commit(self, branch: str) -> str:
         """The head of a branch."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def names(self, revision: str, folder: str) -> list[str]:
         """The regular files directly in a folder. Raises FolderMissingError."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def content(self, revision: str, path: str) -> bytes:
         """What is in a file."""
-        raise NotImplementedError
 
     async def get(
         self, path: str, params: dict[str, str | int], max_bytes: int = MAX_LISTING, accept: str = ""

@@ -10,6 +10,7 @@ from gocdnext.auth.providers.profile import Profile
 from gocdnext.auth.providers.proof import Proof
 from gocdnext.config import SignInProvider
 from gocdnext.outbound.client import Answer
+from gocdnext.outbound.errors import BadAnswerError
 
 CALL_WITHIN = 10.0
 """Seconds for one call to a provider."""
@@ -60,7 +61,7 @@ def _code(answer: Answer) -> str:
     """OAuth's own word for what is wrong (RFC 6749 5.2), if there is one: one word, never what was sent."""
     try:
         said = answer.mapping().get("error")
-    except Exception:
+    except BadAnswerError:
         return ""
     return f" ({said})" if isinstance(said, str) and is_error_code(said) else ""
 
