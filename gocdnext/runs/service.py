@@ -20,11 +20,12 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
 from gocdnext.runs import events, told, waiting
-from gocdnext.runs.changes import Changes, Done
+from gocdnext.runs.changes import Changes
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.crowd import Create
 from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
+from gocdnext.runs.settling import Done
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
 
@@ -146,12 +147,12 @@ class RunService:
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
-        return await self._changes.create(new)
+        return await self._changes.new.create(new)
 
     async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
         """`work` in one transaction (asyncio side), with a function that makes runs in it: what started them and the runs
         are kept together or not at all."""
-        return await self._changes.create_in(work, kind=kind)
+        return await self._changes.new.create_in(work, kind=kind)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
@@ -160,6 +161,11 @@ class RunService:
             return (await self._changes.apply(report.run_id, event_of(report), free=free)).changed
         except NotFoundError:
             return False
+
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """`complete` on the asyncio side, for what can be stored without waiting for others; False: `complete` it."""
+        free = self._fleet.freed(report.agent_id, report.job_id)
+        return await self._changes.apply_at_once(report.run_id, event_of(report), free=free)
 
     async def cancel_run(self, run_id: UUID) -> int:
         """Cancels an open run; the number of agents' jobs told to stop. Raises NotFoundError, ConflictError."""
