@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -59,8 +60,8 @@ async def show_project(slug: str) -> Response:
 
     async def reading() -> Fresh:
         found = await read.project(here.db, here.figures, slug, here.clock(), runs)
-        listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
-        reasons = await explained.reasons_of(listed)
+        newest = [(row["run_id"], row["open_jobs"]) for row in found.pipelines]
+        reasons = await explained.reasons_of(newest + [(UUID(run["id"]), run["open_jobs"]) for run in found.runs])
         return Fresh(render.project_detail(found, reasons, reader), lasts=not reasons)
 
     return await here.kept.answer(("project", slug, runs, render.may_see_credentials(reader)), reading)

@@ -71,7 +71,7 @@ async def list_runs() -> Response:
 
     async def reading() -> Fresh:
         found = await read.feed(services().db, wanted, asked.limit, asked.offset)
-        reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
+        reasons = await explained.reasons_of((row["id"], row["open_jobs"]) for row in found.runs)
         return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=not reasons)
 
     return await services().kept.answer(("runs", wanted, asked.limit, asked.offset), reading)

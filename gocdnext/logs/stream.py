@@ -49,7 +49,9 @@ async def stream(
             if not rows:
                 return
             newest: int = rows[0]["last"]
-            hub.observe(run_id, rows[0]["status"], newest, rows[0]["busy"])
+            if not watch.edge or newest <= watch.edge:
+                # Else lines are about to be published, or the hub's next look finds them: other readers are not disturbed.
+                hub.observe(run_id, rows[0]["status"], newest, rows[0]["busy"])
             # A cursor from beyond the newest line must not hide the lines that come.
             cursor = newest if last_event_id is None else min(last_event_id, newest)
             while not shutdown.is_set():
