@@ -41,6 +41,9 @@ from gocdnext.errors import DomainError
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
+from gocdnext.forges.app_webhook import AppWebhook
+from gocdnext.forges.reporter import Reporter
+from gocdnext.forges.room import open_forges
 from gocdnext.logs import partitions as log_partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
@@ -52,9 +55,6 @@ from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.plugins import catalogue
 from gocdnext.projects.sync import Configs
-from gocdnext.providers.app_webhook import AppWebhook
-from gocdnext.providers.reporter import Reporter
-from gocdnext.providers.room import open_providers
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.runs.state import Job, Run
@@ -196,7 +196,7 @@ def _start_sweepers(settings: Settings, rooms: _Rooms, db: Database, nursery: tr
     nursery.start_soon(signins.run, db, utc_now, board)
     nursery.start_soon(configurations.run, rooms.api.configs, board)
     if not settings.outbound.offline:
-        nursery.start_soon(statuses.run, rooms.api.providers.reporter, db, utc_now)
+        nursery.start_soon(statuses.run, rooms.api.forges.reporter, db, utc_now)
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,8 @@ def _wire(
     fetching = Fetching(stores, scheduler.wake, ttl=settings.secret_cache_ttl)
     secrets = Secrets(db, keyring, signing_keys, fetching, clock=utc_now, new_id=uuid4)
     identity.providers = Providers(db, keyring, outbound, settings, utc_now)
-    providers = open_providers(settings, db, keyring, outbound, metrics, utc_now)
-    observer = _Observer(scheduler, metrics, hub, providers.reporter)
+    forges = open_forges(settings, db, keyring, outbound, metrics, utc_now)
+    observer = _Observer(scheduler, metrics, hub, forges.reporter)
     runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
     agents = AgentServer(
@@ -251,7 +251,7 @@ def _wire(
     plugins = catalogue.load(catalogue.roots(settings.plugin_catalog_dir))
     configs = Configs(
         db,
-        Remotes(outbound, signing_in.url, providers.accounts.of),
+        Remotes(outbound, signing_in.url, forges.accounts.of),
         keyring=keyring,
         catalogue=plugins,
         clock=utc_now,
@@ -276,8 +276,8 @@ def _wire(
         shutdown=shutdown,
         outbound=outbound,
         configs=configs,
-        providers=providers,
-        app_webhook=AppWebhook(db, runs, providers.apps, clock=utc_now, new_id=uuid4),
+        forges=forges,
+        app_webhook=AppWebhook(db, runs, forges.apps, clock=utc_now, new_id=uuid4),
         catalogue=plugins,
         board=Board(utc_now, metrics),
     )

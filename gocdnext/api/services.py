@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
+    from gocdnext.forges.app_webhook import AppWebhook
+    from gocdnext.forges.room import Forges
     from gocdnext.logs.hub import LogHub
     from gocdnext.materials.access import Access
     from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.outbound.client import Outbound
     from gocdnext.projects.sync import Configs
-    from gocdnext.providers.app_webhook import AppWebhook
-    from gocdnext.providers.room import Providers
     from gocdnext.runs.service import RunService
     from gocdnext.secrets.profiles import DefaultProfile
     from gocdnext.secrets.sealing import Keyring
@@ -62,7 +62,7 @@ class Services:
     shutdown: trio.Event
     outbound: Outbound
     configs: Configs
-    providers: Providers
+    forges: Forges
     app_webhook: AppWebhook
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""

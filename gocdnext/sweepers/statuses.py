@@ -8,7 +8,7 @@ from datetime import datetime
 import trio
 
 from gocdnext.db.pool import Database
-from gocdnext.providers.reporter import Reporter, forget_deliveries
+from gocdnext.forges.reporter import Reporter, forget_deliveries
 from gocdnext.sweepers.periodic import every
 
 DAY = 86400.0
