@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import trio
 
 from gocdnext.api.kept import Kept
+from gocdnext.logs.archived import Archives
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 from gocdnext.sweeps import Board
@@ -74,6 +75,9 @@ class Services:
     new_id: Callable[[], UUID] = uuid4
     kept: Kept = field(init=False)
     """Answers that are rendered once for as long as nothing has changed."""
+    archives: Archives = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kept", Kept(self.db))
+        room = self.settings.log_archive_cache
+        object.__setattr__(self, "archives", Archives(self.db, self.blobs.store, room=room))
