@@ -11,8 +11,8 @@ from quart import Blueprint, Response, g, request
 
 from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
+from gocdnext.api.forges import webhook_result
 from gocdnext.api.kept import Fresh
-from gocdnext.api.providers import webhook_result
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
@@ -101,7 +101,7 @@ async def apply() -> Response:
     message = render.applied(wanted.slug, result)
     if stored.source is not None:
         renewed = bool(stored.source.generated_secret or (wanted.scm_source and wanted.scm_source.webhook_secret))
-        hook = await here.providers.registration.register(stored.source.id, renewed=renewed)
+        hook = await here.forges.registration.register(stored.source.id, renewed=renewed)
         message.webhooks = [] if hook is None else [webhook_result(hook)]
     return answer(message)
 
