@@ -60,8 +60,8 @@ async def show_project(slug: str) -> Response:
     async def reading() -> Fresh:
         found = await read.project(here.db, here.figures, slug, here.clock(), runs)
         listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
-        reasons = await explained.reasons_of(listed)
-        return Fresh(render.project_detail(found, reasons, reader), lasts=not reasons)
+        reasons, lasts = await explained.reasons_of(listed, "project_detail")
+        return Fresh(render.project_detail(found, reasons, reader), lasts=lasts)
 
     return await here.kept.answer(("project", slug, runs, render.may_see_credentials(reader)), reading)
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import trio
 
 from gocdnext.db import queries
-from gocdnext.db.pool import Connection, Database
+from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.errors import NotFoundError
 from gocdnext.runs import creation, deployments, events, planning, store, told, transitions
 from gocdnext.runs.assignment import NO_SECRETS, SecretValues
@@ -84,6 +84,8 @@ class _Settled:
     elsewhere: list[events.StopJob] = field(default_factory=list)
     services_over: dict[UUID, int] = field(default_factory=dict)
     """Runs that ended with services, and the generation of those."""
+    superseded: bool = False
+    """Whether runs gave way to a newer one."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,8 @@ class Changes:
         self._turns = Turns()
         self._slots = trio.Lock()
         self._crowd = Crowd(self._slots, self._in_one_transaction, self._finish_made)
-        self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
+        self._lane_busy = observer.figures.lane_busy
+        self._consequences = Consequences(self._definitions, self._lane_busy, clock=clock, new_id=new_id)
 
     async def read(self, run_id: UUID) -> Run | None:
         """The run as it is committed now."""
@@ -309,7 +312,7 @@ class Changes:
         aftermath = Aftermath()
 
         async def work(conn: Connection) -> tuple[Done, Run]:
-            run = await store.load_locked(conn, run_id, self._definitions, self._remembered)
+            run = await store.load_locked(conn, run_id, self._definitions, self._lane_busy, self._remembered)
             if run is None:
                 raise NotFoundError("run not found")
             done = decide(run)
@@ -372,6 +375,7 @@ class Changes:
                     continue
                 if isinstance(effect, events.RunEnded) and run.definition.services:
                     settled.services_over[run.id] = run.service_generation
+                settled.superseded |= isinstance(effect, events.RunEnded) and run.superseded_by is not None
                 if not isinstance(effect, events.StopJob):
                     self._perform(run, effect)
                 elif self._fleet.cancel(effect.agent_id, effect.run_id, effect.job_id, effect.reason):
@@ -397,6 +401,15 @@ class Changes:
 
     async def _finish(self, settled: _Settled) -> int:
         """What follows a commit and asks the database; how many agents of this process were told to stop a job."""
+        try:
+            await self._tell_others(settled)
+        except DatabaseUnavailableError:
+            if settled.superseded:
+                self._observer.figures.superseding_unfinished()
+            raise
+        return settled.signaled
+
+    async def _tell_others(self, settled: _Settled) -> None:
         for sent in settled.unsent:
             lost = events.AssignmentLost(sent.assignment.job_id, sent.slot.agent_id, sent.assignment.attempt)
             await self.apply(sent.assignment.run_id, lost)
@@ -408,7 +421,6 @@ class Changes:
             # To every server, this one included: any agent may keep services of the run. One that is away is told when
             # it registers.
             await self._db.execute(_SQL.notify_services_over, list(over), list(over.values()))
-        return settled.signaled
 
     def _perform(self, run: Run, effect: events.Effect) -> None:
         match effect:
@@ -421,6 +433,6 @@ class Changes:
             case events.RunEnded(run_id, status):
                 self._observer.run_ended(run_id, status)
                 if run.superseded_by is not None:
-                    self._observer.run_superseded()
+                    self._observer.figures.run_superseded()
             case events.PipelineFree(pipeline_id):
                 self._observer.wake_pipeline(pipeline_id)
