@@ -61,8 +61,9 @@ async def show_project(slug: str) -> Response:
     async def reading() -> Fresh:
         found = await read.project(here.db, here.figures, slug, here.clock(), runs)
         newest = [(row["run_id"], row["open_jobs"]) for row in found.pipelines]
-        reasons = await explained.reasons_of(newest + [(UUID(run["id"]), run["open_jobs"]) for run in found.runs])
-        return Fresh(render.project_detail(found, reasons, reader), lasts=not reasons)
+        listed = newest + [(UUID(run["id"]), run["open_jobs"]) for run in found.runs]
+        reasons, lasts = await explained.reasons_of(listed, "project_detail")
+        return Fresh(render.project_detail(found, reasons, reader), lasts=lasts)
 
     return await here.kept.answer(("project", slug, runs, render.may_see_credentials(reader)), reading)
 

@@ -71,8 +71,8 @@ async def list_runs() -> Response:
 
     async def reading() -> Fresh:
         found = await read.feed(services().db, wanted, asked.limit, asked.offset)
-        reasons = await explained.reasons_of((row["id"], row["open_jobs"]) for row in found.runs)
-        return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=not reasons)
+        reasons, lasts = await explained.reasons_of(((row["id"], row["open_jobs"]) for row in found.runs), "feed")
+        return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=lasts)
 
     return await services().kept.answer(("runs", wanted, asked.limit, asked.offset), reading)
 
@@ -103,7 +103,8 @@ async def _detail(run: UUID, tail: int, head: int, since: dict[UUID, int]) -> Fr
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
-        render.add_reasons(detail, (await services().runs.reasons([run])).get(run, NOTHING))
+        reasons, _ = await explained.reasons([run], "run_detail")
+        render.add_reasons(detail, reasons.get(run, NOTHING))
     return Fresh(detail, lasts=detail.status not in OPEN)
 
 

@@ -58,8 +58,10 @@ class Configs:
         catalogue: Catalogue = NO_PLUGINS,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
+        resolved: Callable[[str, float], None],
     ) -> None:
         self.remotes = remotes
+        self._resolved = resolved
         self._db = db
         self._keyring = keyring
         self._catalogue = catalogue
@@ -121,6 +123,7 @@ class Configs:
             trace,
             now=self._clock(),
             new_id=self._new_id,
+            resolved=self._resolved,
         )
 
     async def read_again(self, limit: int) -> int:

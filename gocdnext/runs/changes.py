@@ -61,7 +61,8 @@ class Changes:
         self._remembered = store.Remembered()
         self._turns = Turns()
         self._slots = trio.Lock()
-        self._consequences = Consequences(self._definitions, clock=clock, new_id=new_id)
+        self._lane_busy = observer.figures.lane_busy
+        self._consequences = Consequences(self._definitions, self._lane_busy, clock=clock, new_id=new_id)
         self._settling = Settling(db, fleet, observer, self.apply)
         self.new = NewRuns(
             db,
@@ -156,7 +157,7 @@ class Changes:
         aftermath = Aftermath()
 
         async def work(conn: Connection) -> tuple[Done, Run]:
-            run = await store.load_locked(conn, run_id, self._definitions, self._remembered)
+            run = await store.load_locked(conn, run_id, self._definitions, self._lane_busy, self._remembered)
             if run is None:
                 raise NotFoundError("run not found")
             done = decide(run)

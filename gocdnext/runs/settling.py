@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from gocdnext.db import queries
-from gocdnext.db.pool import Database
+from gocdnext.db.pool import Database, DatabaseUnavailableError
 from gocdnext.runs import events
 from gocdnext.runs.consequences import Aftermath
 from gocdnext.runs.events import Outcome
@@ -63,6 +63,8 @@ class Settled:
     elsewhere: list[events.StopJob] = field(default_factory=list)
     services_over: dict[UUID, int] = field(default_factory=dict)
     """Runs that ended with services, and the generation of those."""
+    superseded: bool = False
+    """Whether runs gave way to a newer one."""
 
     @property
     def unfinished(self) -> bool:
@@ -93,6 +95,7 @@ class Settling:
                     continue
                 if isinstance(effect, events.RunEnded) and run.definition.services:
                     settled.services_over[run.id] = run.service_generation
+                settled.superseded |= isinstance(effect, events.RunEnded) and run.superseded_by is not None
                 if not isinstance(effect, events.StopJob):
                     self._perform(run, effect)
                 elif self._fleet.cancel(effect.agent_id, effect.run_id, effect.job_id, effect.reason):
@@ -109,6 +112,15 @@ class Settling:
 
     async def finish(self, settled: Settled) -> int:
         """What follows a commit and asks the database; how many agents of this process were told to stop a job."""
+        try:
+            await self._tell_others(settled)
+        except DatabaseUnavailableError:
+            if settled.superseded:
+                self._observer.figures.superseding_unfinished()
+            raise
+        return settled.signaled
+
+    async def _tell_others(self, settled: Settled) -> None:
         for sent in settled.unsent:
             lost = events.AssignmentLost(sent.assignment.job_id, sent.slot.agent_id, sent.assignment.attempt)
             await self._lost(sent.assignment.run_id, lost)
@@ -120,7 +132,6 @@ class Settling:
             # To every server, this one included: any agent may keep services of the run. One that is away is told when
             # it registers.
             await self._db.execute(_SQL.notify_services_over, list(over), list(over.values()))
-        return settled.signaled
 
     def _send(self, run: Run, sent: Sent) -> bool:
         """Puts an assignment on the wire; False when its session cannot take it any more."""
@@ -142,7 +153,7 @@ class Settling:
             case events.RunEnded(run_id, status):
                 self._observer.run_ended(run_id, status)
                 if run.superseded_by is not None:
-                    self._observer.run_superseded()
+                    self._observer.figures.run_superseded()
             case events.PipelineFree(pipeline_id):
                 self._observer.wake_pipeline(pipeline_id)
 

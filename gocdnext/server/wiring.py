@@ -103,6 +103,7 @@ def wire(
         catalogue=plugins,
         clock=utc_now,
         new_id=uuid4,
+        resolved=metrics.pr_head_resolved,
     )
     api = Services(
         db=db,

@@ -103,11 +103,9 @@ class World:
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Tests dispatch by hand."""
 
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
+    @property
+    def figures(self) -> Metrics:
+        return self.metrics
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """Tests dispatch by hand."""
@@ -202,6 +200,7 @@ async def served(
             catalogue=catalogue,
             clock=world.clock,
             new_id=uuid4,
+            resolved=world.metrics.pr_head_resolved,
         )
         world.configs = configs
         stores = Stores(db, KEYRING, outbound, settings, clock=world.clock, new_id=uuid4)

@@ -79,7 +79,7 @@ class Plant:
         self.hub = LogHub()
         self.shutdown = trio.Event()
         self.clock = Clock()
-        self.metrics = Metrics()
+        self.figures = self.metrics = Metrics()
         self.blobs = blobs_in(folder, db, min_free=min_free)
         self.root = folder / "artifacts"
         self.scheduler = Scheduler()
@@ -107,12 +107,6 @@ class Plant:
         self.port = 0
         self.http: httpx.AsyncClient
         self.project = uuid4()
-
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
 
     def job_started(self, run: Run, job: Job) -> None:
         pass
@@ -270,7 +264,14 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         stores=Stores(db, KEYRING, outbound, settings, clock=plant.clock, new_id=uuid4),
         shutdown=plant.shutdown,
         outbound=outbound,
-        configs=Configs(db, Remotes(outbound, plainly, nobody), keyring=KEYRING, clock=plant.clock, new_id=uuid4),
+        configs=Configs(
+            db,
+            Remotes(outbound, plainly, nobody),
+            keyring=KEYRING,
+            clock=plant.clock,
+            new_id=uuid4,
+            resolved=plant.metrics.pr_head_resolved,
+        ),
         forges=(forges := open_forges(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
         app_webhook=AppWebhook(db, plant.runs, forges.apps, clock=plant.clock, new_id=uuid4),
         clock=plant.clock,
