@@ -24,7 +24,7 @@ def serve(state_dir: Path | None, local_agent: bool) -> None:
 
     Needs nothing else: without GOCDNEXT_DATABASE_URL it runs its own PostgreSQL inside the state directory.
     """
-    from gocdnext.server import main
+    from gocdnext.server.main import main
 
     raise SystemExit(main(state_dir.absolute() if state_dir else None, with_local_agent=local_agent))
 

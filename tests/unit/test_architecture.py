@@ -54,7 +54,7 @@ HARMLESS = {"urllib.parse"}
 
 
 def room(path: Path) -> str:
-    """`api` for gocdnext/api/app.py, `server` for gocdnext/server.py, empty for gocdnext/__init__.py."""
+    """`api` for gocdnext/api/app.py, `server` for gocdnext/server/main.py, empty for gocdnext/__init__.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return "" if parts == ("__init__",) else parts[0]
 
