@@ -32,7 +32,7 @@ LEVELS = (
         "reports",
         "sweeps",
     },
-    {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd"},
+    {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd", "tracing", "otlp"},
     {"durations", "errors", ""},
 )
 HEIGHT = {room: len(LEVELS) - level for level, rooms in enumerate(LEVELS) for room in rooms}
