@@ -30,6 +30,7 @@ from gocdnext.runs.planning import Pass, Sent
 from gocdnext.runs.ports import Fleet, Observer, Secrets, Slot
 from gocdnext.runs.state import Run
 from gocdnext.runs.turns import Turns
+from gocdnext.tracing import doing
 
 _SQL = queries.load("runs")
 T = TypeVar("T")
@@ -388,7 +389,9 @@ class Changes:
 
     def _send(self, run: Run, sent: Sent) -> bool:
         """Puts an assignment on the wire; False when its session cannot take it any more."""
-        if not self._fleet.assign(sent.slot.session_id, sent.assignment):
+        with doing("job.dispatch", run_id=run.id, job_id=sent.assignment.job_id, agent_id=sent.slot.agent_id):
+            taken = self._fleet.assign(sent.slot.session_id, sent.assignment)
+        if not taken:
             return False
         job = run.job(sent.assignment.job_id)
         if job is not None:

@@ -38,6 +38,15 @@ def child(program: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_line_of_the_log_says_which_run_and_job() -> None:
+    program = (
+        "import structlog; from uuid import UUID\n"
+        f"with tracing.doing('job.complete', run_id=UUID({str(RUN)!r}), job_id='j'): structlog.get_logger().info('x')"
+    )
+    assert f'"run_id":"{RUN}"' in (said := child(program).stdout)
+    assert '"job_id":"j"' in said
+
+
 def test_nothing_is_imported_when_nobody_asks() -> None:
     program = "tracing.start(os.environ)(); print([n for n in sys.modules if 'telemetry' in n or n == 'gocdnext.otlp'])"
     assert child(program).stdout == "[]\n"
