@@ -34,6 +34,7 @@ from gocdnext.logs.ingest import LogWriter
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs import state
 from gocdnext.runs.service import JobReport
+from gocdnext.tracing import doing
 
 DRAIN_MESSAGES = 512
 """Messages handled before others get their turn."""
@@ -151,6 +152,10 @@ class Receiver:
         if held is None or status is None:
             _log.info("result ignored", agent=self._session.name, job_id=result.job_id[:64], status=result.status)
             return
+        with doing("agent.result", run_id=held.target.run_id, job_id=held.target.job_id, attempt=held.target.attempt):
+            await self._ended(held, status, result)
+
+    async def _ended(self, held: Held, status: str, result: pb.JobResult) -> None:
         # The barrier: whoever sees the job finished sees all its lines.
         await self._log.flush()
         undelivered = "" if status == frames.DISRUPTED else await self._undelivered(held, result)
@@ -228,7 +233,7 @@ class Receiver:
 
     async def _complete_once(self, report: JobReport) -> None:
         if not await self._runs.complete(report):
-            _log.info("result was late or repeated", job_id=str(report.job_id), attempt=report.attempt)
+            _log.info("result was late or repeated", run_id=report.run_id, job_id=report.job_id, attempt=report.attempt)
 
 
 def _pong(now: datetime) -> pb.ServerMessage:

@@ -209,7 +209,7 @@ class Reporter:
         if kept == "given_up":
             _log.error(
                 "how a run stands could not be told to the provider, it is given up",
-                run=str(row["run_id"]),
+                run_id=str(row["run_id"]),
                 project=row["slug"],
                 provider=row["provider"],
                 tries=row["attempts"] + 1,

@@ -97,7 +97,7 @@ async def _tell_github(account: Account, run: Standing) -> int | None:
             await _github_status(account, run)
         except DomainError as error:
             # The check says it too (8.9): not worth telling everything again.
-            _log.warning("a commit status was refused, the check run was not", run=str(run.run_id), why=str(error))
+            _log.warning("a commit status was refused, the check run was not", run_id=str(run.run_id), why=str(error))
     return check
 
 

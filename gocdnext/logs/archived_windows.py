@@ -33,5 +33,5 @@ async def archived_windows(
                 tail=min(tail, MAX_LINES), head=min(head, MAX_LINES), since=(since or {}).get(job_id)
             )
         except OSError as error:
-            _log.error("an archived log cannot be read", job=str(job_id), error=str(error))
+            _log.error("an archived log cannot be read", job_id=str(job_id), error=str(error))
     return found

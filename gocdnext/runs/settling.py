@@ -17,6 +17,7 @@ from gocdnext.runs.events import Outcome
 from gocdnext.runs.planning import Pass, Sent
 from gocdnext.runs.ports import Fleet, Observer
 from gocdnext.runs.state import Run
+from gocdnext.tracing import doing
 
 _SQL = queries.load("runs")
 
@@ -135,7 +136,9 @@ class Settling:
 
     def _send(self, run: Run, sent: Sent) -> bool:
         """Puts an assignment on the wire; False when its session cannot take it any more."""
-        if not self._fleet.assign(sent.slot.session_id, sent.assignment):
+        with doing("job.dispatch", run_id=run.id, job_id=sent.assignment.job_id, agent_id=sent.slot.agent_id):
+            taken = self._fleet.assign(sent.slot.session_id, sent.assignment)
+        if not taken:
             return False
         job = run.job(sent.assignment.job_id)
         if job is not None:
