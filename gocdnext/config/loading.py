@@ -56,6 +56,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
         quotas=Quotas(
             keep_last=read.number("GOCDNEXT_ARTIFACTS_KEEP_LAST", 0, 1_000_000),
+            keep_newest=read.number("GOCDNEXT_ARTIFACTS_KEEP_NEWEST", 0, 1_000_000),
             project=read.size("GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES"),
             everything=read.size("GOCDNEXT_ARTIFACTS_GLOBAL_QUOTA_BYTES"),
             project_caches=read.size("GOCDNEXT_CACHE_PROJECT_QUOTA_BYTES"),

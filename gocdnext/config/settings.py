@@ -47,6 +47,8 @@ class Quotas:
 
     keep_last: int = 0
     """Runs of each pipeline whose artifacts are kept."""
+    keep_newest: int = 0
+    """Runs of each pipeline, the newest, whose artifacts no quota takes; and no time that their job did not say."""
     project: int = 0
     """Bytes of artifacts of one project."""
     everything: int = 0

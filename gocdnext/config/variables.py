@@ -192,6 +192,13 @@ VARIABLES: Final = (
         "Runs of each pipeline whose artifacts are kept; those of older runs go before their time. 0 is no limit.",
     ),
     Variable(
+        "GOCDNEXT_ARTIFACTS_KEEP_NEWEST",
+        "number",
+        "3",
+        "The newest runs of each pipeline whose artifacts no quota takes, and no time either unless their job says "
+        "`expire_in`; the same goes for the runs that started them. 0 is none.",
+    ),
+    Variable(
         "GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES",
         "number",
         "107374182400",

@@ -30,6 +30,7 @@ LEVELS = (
         "plugins",
         "providers",
         "reports",
+        "retention",
         "sweeps",
     },
     {"pipeline", "db", "config", "outbound", "proto", "journal", "systemd"},
