@@ -96,6 +96,8 @@ class Settings:
     """0 = any size."""
     artifacts_min_free: int
     """Bytes that uploads leave free; 0 = none."""
+    disk_min_free: int
+    """Bytes of a disk below which no job is started; 0 = whatever is free."""
     cache_days: int
     """Days that a cache is kept which nobody reads; 0 = for ever."""
     approval_timeout: int | None

@@ -69,6 +69,7 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
             async with trio.open_nursery() as services:
                 await services.start(rooms.api.access.kept.run)
                 await services.start(rooms.api.default_profile.kept.run)
+                await services.start(rooms.api.disks.run)
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 await services.start(rooms.fetching.run)

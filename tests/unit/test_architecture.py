@@ -30,6 +30,7 @@ LEVELS = (
         "plugins",
         "providers",
         "reports",
+        "disks",
         "retention",
         "sweeps",
     },
