@@ -116,6 +116,8 @@ JOB = "one: {{stage: build, script: ['i=0; until test -e {flag}; do i=$((i+1)); 
 async def test_a_disk_that_fills_up_is_a_pause(disk: Path, product: Product) -> None:
     """What was acknowledged is there afterwards, and the job that ran all the time ends as if nothing had been."""
     product.state = disk / "state"
+    # Nothing holds anything back: the disk is to be full indeed.
+    product.environment["GOCDNEXT_DISK_MIN_FREE_MB"] = "0"
     flag, filler = product.folder / "flag", disk / "filler"
     repository = make_repository(product.folder / "repository", JOB.format(flag=flag))
     product.start()

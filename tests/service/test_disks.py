@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
 
 from gocdnext.disks import Disks, Level, Place
 from gocdnext.metrics import Metrics
@@ -49,9 +48,8 @@ async def test_what_stops_while_a_disk_fills_and_goes_on_again(disk: Path) -> No
         seen.append(disks.level)
         assert bool(disks.holds_jobs()) is (disks.level >= Level.NO_JOBS)
         assert disks.holds_lines() is (disks.level is Level.NO_LINES)
-        shown = generate_latest(metrics.registry).decode()
-        assert f'gocdnext_disk_level{{disk="state"}} {float(disks.level)}' in shown
-        assert f'gocdnext_disk_free_bytes{{disk="state"}} {float(free * MIB)}' in shown
+        assert metrics.registry.get_sample_value("gocdnext_disk_level", {"disk": "state"}) == disks.level
+        assert metrics.registry.get_sample_value("gocdnext_disk_free_bytes", {"disk": "state"}) == free * MIB
     assert seen == [
         Level.OK,
         Level.NO_UPLOADS,
