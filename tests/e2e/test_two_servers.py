@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.e2e.harness import ROOT
 from tests.e2e.product import Product, Reader, api_of, make_repository, product_in, until
 from tests.e2e.proxy import RoundRobin, proxy_to
 
@@ -169,3 +171,41 @@ async def test_one_of_two_is_killed_under_load(two: tuple[Product, Product], qui
         async with api_of(first) as api:
             assert await api.ended(await api.trigger(pipeline)) == "success"
         nursery.cancel_scope.cancel()
+
+
+def next_version(folder: Path) -> Path:
+    """A checkout of the version after this one: it has a migration more."""
+    for part in ("gocdnext", "sql", "plugins"):
+        shutil.copytree(ROOT / part, folder / part)
+    migrations = folder / "sql" / "migrations"
+    number = len(list(migrations.glob("*.sql"))) + 1
+    (migrations / f"{number:04}_next.sql").write_text(
+        "ALTER TABLE projects ADD COLUMN next_thing text NOT NULL DEFAULT '';\n"
+        "CREATE TABLE next_things (id uuid PRIMARY KEY);\n"
+    )
+    return folder
+
+
+@pytest.mark.slow
+async def test_two_servers_of_different_versions(two: tuple[Product, Product], quick_dir: Path) -> None:
+    """A rolling upgrade: the older server works on while the newer one has migrated already, and does not start again."""
+    older, newer = two
+    older.start()
+    older.agent("agent")
+    repository = make_repository(quick_dir / "repository", LONG.replace("sleep 600", "sleep 1"))
+    newer.environment["PYTHONPATH"] = str(next_version(quick_dir / "next"))
+    async with api_of(older) as before, api_of(newer) as after:
+        await before.online("agent")
+        pipeline = await before.apply(repository)
+        under_way = await before.trigger(pipeline)
+        await before.running(under_way)
+        newer.start()
+        assert await after.ended(under_way) == "success", "what was under way goes on"
+        assert await after.ended(await before.trigger(pipeline)) == "success"
+        assert await before.ended(await after.trigger(pipeline)) == "success", "the agent is still at the older one"
+        assert await before.apply(repository) == pipeline
+    older.kill()
+    said = older.call("serve", "--state", older.state, check=False)
+    assert said.returncode == 1
+    assert "a later gocdnext has used it. Nothing was changed" in said.stdout + said.stderr
+    assert newer.ready()
