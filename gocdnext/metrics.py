@@ -25,6 +25,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database, DatabaseUnavailableError
+from gocdnext.disks import Reading
 from gocdnext.runs.ports import Slot
 
 DURATION_BUCKETS = (
@@ -209,6 +210,10 @@ class Metrics:
         """Says where the ready sessions are to be found, once the fleet exists."""
         self._sessions = sessions
 
+    def watch_disks(self, readings: Callable[[], Iterable[Reading]]) -> None:
+        """Says where what was last seen of the disks is to be found."""
+        self.registry.register(_Disks(readings))
+
     def status_reported(self, provider: str, outcome: str) -> None:
         """A provider was told how a run stands (told), or not (none, again, given_up)."""
         self._reports.labels(provider, outcome).inc()
@@ -361,3 +366,30 @@ class _AtScrape:
         yield GaugeMetricFamily("go_threads", "Threads of the process", threading.active_count())
         tasks = trio.lowlevel.current_statistics().tasks_living
         yield GaugeMetricFamily("go_goroutines", "Tasks of the process", tasks)
+
+
+class _Disks:
+    """Room on the disks that the server writes to, as it was last seen."""
+
+    def __init__(self, readings: Callable[[], Iterable[Reading]]) -> None:
+        self._readings = readings
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily("gocdnext_disk_free_bytes", "Free bytes of a disk", labels=("disk",))
+        total = GaugeMetricFamily("gocdnext_disk_size_bytes", "Size of a disk", labels=("disk",))
+        level = GaugeMetricFamily(
+            "gocdnext_disk_level",
+            "What is left out for want of room: 0 nothing, 1 uploads, 2 and jobs, 3 and log lines",
+            labels=("disk",),
+        )
+        for reading in self._readings():
+            names = (reading.place.name,)
+            free.add_metric(names, reading.free)
+            total.add_metric(names, reading.total)
+            level.add_metric(names, reading.level)
+        yield free
+        yield total
+        yield level

@@ -1,4 +1,7 @@
-"""Room on the disk of the work root: what the agent itself writes there stops before the disk is full."""
+"""Room on the disk of the work root: how much there is, how much must stay, and what is said when it does not.
+
+Before a job begins `room.make_room` asks for what a job needs; while the agent writes, a `DiskGuard` stops it in time.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,28 @@ class DiskFullError(DeliveryError):
     """There is no room; the text says where, how much is left, and what to do."""
 
 
+def free(directory: str) -> int:
+    """Bytes that this user can still write. Raises OSError."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def must_stay(directory: str, wanted: int = 0) -> int:
+    """Bytes that have to be free there: the reserve, or more where more is `wanted`. Raises OSError."""
+    disk = os.statvfs(directory)
+    return max(wanted, min(RESERVE, disk.f_blocks * disk.f_frsize // PART))
+
+
+def require(directory: str, wanted: int = 0) -> None:
+    """DiskFullError when less is free than must stay. Raises OSError."""
+    there, needed = free(directory), must_stay(directory, wanted)
+    if there < needed:
+        variable = " (GOCDNEXT_WORKSPACE_MIN_FREE)" if needed == wanted else ""
+        raise DiskFullError(
+            _full(directory, f"only {there >> 20} MiB are free, {needed >> 20} MiB must stay{variable}")
+        )
+
+
 class DiskGuard:
     """Watches the disk that a directory is on, for one writer."""
 
@@ -26,13 +51,7 @@ class DiskGuard:
 
     def check(self) -> None:
         """DiskFullError when less is free for this user than must stay."""
-        disk = os.statvfs(self._directory)
-        free = disk.f_bavail * disk.f_frsize
-        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // PART)
-        if free < reserve:
-            raise DiskFullError(
-                _full(self._directory, f"only {free >> 20} MiB are free, {reserve >> 20} MiB must stay")
-            )
+        require(self._directory)
 
     def wrote(self, size: int) -> None:
         """Counts bytes that were written, and looks at the disk now and then."""

@@ -11,7 +11,7 @@ from gocdnext.agent import markers, outputs
 from gocdnext.agent.calls import Calls
 from gocdnext.agent.checkout import CheckoutError, check_out, script_directory, secrets_of
 from gocdnext.agent.delivery import Delivery, open_delivery
-from gocdnext.agent.disk import DiskFullError, DiskGuard, explain
+from gocdnext.agent.disk import DiskFullError, explain
 from gocdnext.agent.engines import Engine, EngineError, Tasks
 from gocdnext.agent.failures import DeliveryError
 from gocdnext.agent.joblog import STDERR, JobLog
@@ -102,7 +102,6 @@ class Job:
         try:
             await make_room(self._workspace)
             async with job_directory(self._root, assignment.run_id, assignment.job_id) as directory:
-                DiskGuard(directory).check()
                 cwd = await self._checkouts(directory)
                 async with open_delivery(assignment, cwd, directory, self._calls, self._log, self._send) as delivery:
                     self._artifacts = delivery.uploaded

@@ -13,6 +13,7 @@ from gocdnext.api.routing import Description, route
 from gocdnext.api.wire import settings_admin as wire
 from gocdnext.db import queries
 from gocdnext.db.pool import DatabaseUnavailableError
+from gocdnext.disks import Reading
 from gocdnext.runs.scheduler import TICK
 
 blueprint = Blueprint("admin_health", __name__)
@@ -25,7 +26,7 @@ WEEK = timedelta(days=7)
 
 @route(blueprint, "GET", "/api/v1/admin/health", described=Description(gives=wire.AdminHealth))
 async def health() -> Response:
-    """Database, agents, queue and scheduler. Always 200: the body says what is wrong."""
+    """Database, agents, queue, scheduler and disks. Always 200: the body says what is wrong."""
     here, now = services(), services().clock()
     last = here.last_pass()
     ago = None if last is None else trio.current_time() - last
@@ -41,6 +42,7 @@ async def health() -> Response:
         checked_at=utc(now),
         scheduler_tick_lag_seconds=None if ago is None else round(max(0.0, ago - TICK), 3),
         scheduler_last_tick_at=utc_or_none(None if ago is None else now - timedelta(seconds=ago)),
+        disks=[_disk(reading) for reading in here.disks.readings],
     )
     try:
         with trio.fail_after(ANSWER_WITHIN):
@@ -56,3 +58,14 @@ async def health() -> Response:
     ended = runs["successes"] + runs["failures"]
     message.success_rate_7d = runs["successes"] / ended if ended else 0.0
     return answer(message)
+
+
+def _disk(reading: Reading) -> wire.DiskHealth:
+    return wire.DiskHealth(
+        name=reading.place.name,
+        path=str(reading.place.path),
+        free_bytes=reading.free,
+        total_bytes=reading.total,
+        level=reading.level.word,
+        text=reading.sentence,
+    )

@@ -21,8 +21,10 @@ from werkzeug.http import parse_range_header
 from gocdnext.api import params, query, wire
 from gocdnext.api.body import StreamedBody
 from gocdnext.api.context import services
-from gocdnext.api.respond import answer_list, nothing, utc
+from gocdnext.api.respond import answer, answer_list, nothing, utc, utc_or_none
 from gocdnext.api.routing import NOT_AUDITED, Answer, Description, route
+from gocdnext.api.trail import Audited, note
+from gocdnext.api.wire.retention import Pins, PinsChanged
 from gocdnext.auth.identity import NotAuthenticatedError
 from gocdnext.blobs import artifacts
 from gocdnext.blobs.links import save_as
@@ -33,6 +35,8 @@ blueprint = Blueprint("artifacts", __name__)
 
 CONTENT_TYPE = "application/gzip"
 MAX_FILENAME = 200
+SHOWN = 1000
+"""Characters of paths in the audit trail."""
 
 
 class LinkQuery(msgspec.Struct):
@@ -118,6 +122,40 @@ async def list_artifacts(run_id: str) -> Response:
     return answer_list([_artifact(row) for row in shown], len(rows))
 
 
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/runs/<run_id>/artifacts/pin",
+    Audited("artifact.pin", "run", "{run_id}"),
+    Description(takes=Pins, optional=True, gives=PinsChanged, sends={"paths": ["dist/app"]}),
+)
+async def pin(run_id: str) -> Response:
+    """Keeps what a run has delivered, of some paths or all of it, until it is released."""
+    return await _pin(run_id, pinned=True)
+
+
+@route(
+    blueprint,
+    "POST",
+    "/api/v1/runs/<run_id>/artifacts/unpin",
+    Audited("artifact.unpin", "run", "{run_id}"),
+    Description(takes=Pins, optional=True, gives=PinsChanged),
+)
+async def unpin(run_id: str) -> Response:
+    """Releases it: times and limits hold again."""
+    return await _pin(run_id, pinned=False)
+
+
+async def _pin(run_id: str, *, pinned: bool) -> Response:
+    here, run = services(), params.uuid(run_id)
+    wanted = await params.optional_body(Pins)
+    changed = await artifacts.pin(here.db, run, wanted.paths, here.clock() if pinned else None)
+    if not changed:
+        raise NotFoundError("the run has no such artifact that is ready")
+    note(paths=", ".join(wanted.paths)[:SHOWN], changed=changed)
+    return answer(PinsChanged(changed=changed))
+
+
 def _opened(token: str) -> str:
     here = services()
     key = here.blobs.links.opens(token, request.method, here.clock())
@@ -172,6 +210,7 @@ def _artifact(row: asyncpg.Record) -> wire.Artifact:
         content_sha256=row["content_sha256"] or "",
         created_at=utc(row["created_at"]),
         expires_at=utc(row["expires_at"]),
+        pinned_at=utc_or_none(row["pinned_at"]),
     )
     if row["status"] == "ready":
         # Where nobody said how this server is reached, it is reached as it was just now.

@@ -36,7 +36,10 @@ async def healthz() -> Response:
     described=Description(gives=str, media=TEXT, also=(Answer(gives=wire.Health),), example="ready"),
 )
 async def readyz() -> Response:
-    """The database answers. Its migrations are done: the server listens only after them (design 3)."""
+    """The database answers. Its migrations are done: the server listens only after them (design 3).
+
+    A disk that gets full does not end this: people have to reach the server to make room. JSON says so.
+    """
     here = services()
     if here.shutdown.is_set():
         return answer(wire.Error(error="shutting down"), 503)
@@ -79,4 +82,5 @@ async def metrics() -> Response:
 def _state(word: str) -> Response:
     if prefers(request, (JSON,), "text/plain") is None:
         return text(word)
-    return answer(wire.Health(status=word))
+    level = services().disks.level
+    return answer(wire.Health(status=word, disk=level.word if level else ""))

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import trio
 
 from gocdnext.api.kept import Kept
+from gocdnext.disks import Disks
 from gocdnext.logs.archived import Archives
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
@@ -71,6 +72,7 @@ class Services:
     """`trio.current_time()` at the end of the scheduler's newest pass; None before the first."""
     figures: Figures = field(default_factory=Figures)
     board: Board = field(default_factory=Board)
+    disks: Disks = field(default_factory=lambda: Disks(()))
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid4
     kept: Kept = field(init=False)

@@ -96,6 +96,12 @@ async def of_run(db: Database, run_id: UUID) -> list[asyncpg.Record]:
     return await db.fetch(_SQL.artifacts_of_run, run_id)
 
 
+async def pin(db: Database, run_id: UUID, paths: Sequence[str], at: datetime | None) -> int:
+    """Pins what is ready of a run, of these paths or (none) all of it; or releases it, with None. How many that were."""
+    changed: int = await db.fetchval(_SQL.set_pins, run_id, [path.rstrip("/") for path in paths], at)
+    return changed
+
+
 def distinct(paths: Iterable[str]) -> list[str]:
     """The paths without those that differ in slashes at the end only; the first spelling stays."""
     found: dict[str, str] = {}

@@ -7,9 +7,11 @@ somebody may hold a link to it. Decides nothing about what is kept for how long 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import asyncpg
 import structlog
 import trio_asyncio
 
@@ -67,7 +69,7 @@ async def sweep(
     stats.update(await db.transaction(lambda conn: _beyond_quotas(conn, quotas, now)))
     changed = 0
     for _ in range(MAX_BATCHES):
-        batch = await db.transaction(lambda conn: _batch(conn, store, cache_life, now, stats))
+        batch = await db.transaction(lambda conn: _batch(conn, store, cache_life, now, quotas.keep_newest, stats))
         changed += batch.rows + batch.blobs
         if not batch.full:
             break
@@ -87,23 +89,52 @@ async def sweep_lost(db: Database, store: BlobStore, now: datetime) -> int:
     return removed
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Rows that went: their bytes, since when they were there, and artifacts also why."""
+
+    artifacts: list[asyncpg.Record]
+    uploads: list[asyncpg.Record]
+    caches: list[asyncpg.Record]
+
+
+async def drop_rows(
+    conn: Connection, cache_life: timedelta | None, now: datetime, *, keep_newest: int, batch: int
+) -> Dropped:
+    """Deletes the rows whose time is over, `batch` of each kind at most; `keep_newest` as in `Quotas`."""
+    return Dropped(
+        await conn.fetch(_SQL.drop_expired_artifacts, now, batch, keep_newest),
+        await conn.fetch(_SQL.drop_stale_uploads, now - STALE, batch),
+        [] if cache_life is None else await conn.fetch(_SQL.drop_unused_caches, now - cache_life, batch),
+    )
+
+
 async def _beyond_quotas(conn: Connection, quotas: Quotas, now: datetime) -> Counter[str]:
-    return await limits.enforce(conn, quotas, now) if await conn.fetchval(_SQL.try_sweep_lock) else Counter()
+    if not await conn.fetchval(_SQL.try_sweep_lock):
+        return Counter()
+    beyond = await limits.enforce(conn, quotas, now)
+    counted = beyond.demoted.copy()
+    for name, gone in beyond.caches.items():
+        counted[name] = len(gone)
+        counted["CacheBytesFreed"] += _bytes(gone)
+    return counted
 
 
 async def _batch(
-    conn: Connection, store: BlobStore, cache_life: timedelta | None, now: datetime, stats: Counter[str]
+    conn: Connection,
+    store: BlobStore,
+    cache_life: timedelta | None,
+    now: datetime,
+    keep_newest: int,
+    stats: Counter[str],
 ) -> _Batch:
     if not await conn.fetchval(_SQL.try_sweep_lock):
         return _Batch(0, 0)
-    artifacts = await conn.fetch(_SQL.drop_expired_artifacts, now, BATCH)
-    uploads = await conn.fetch(_SQL.drop_stale_uploads, now - STALE, BATCH)
-    caches = [] if cache_life is None else await conn.fetch(_SQL.drop_unused_caches, now - cache_life, BATCH)
-    dropped = [artifacts, uploads, caches]
-    stats["Claimed"] += len(artifacts) + len(uploads)
-    stats["CachesDeleted"] += len(caches)
-    stats["BytesFreed"] += sum(row["size_bytes"] or 0 for row in artifacts)
-    stats["CacheBytesFreed"] += sum(row["size_bytes"] or 0 for row in caches)
+    dropped = await drop_rows(conn, cache_life, now, keep_newest=keep_newest, batch=BATCH)
+    stats["Claimed"] += len(dropped.artifacts) + len(dropped.uploads)
+    stats["CachesDeleted"] += len(dropped.caches)
+    stats["BytesFreed"] += _bytes(dropped.artifacts)
+    stats["CacheBytesFreed"] += _bytes(dropped.caches)
     dead = [row["storage_key"] for row in await conn.fetch(_SQL.dead_blobs, now - GRACE, BATCH)]
     gone = await trio_asyncio.trio_as_aio(store.delete)(dead) if dead else []
     await conn.execute(_SQL.forget_dead_blobs, gone)
@@ -113,4 +144,8 @@ async def _batch(
     if left:
         # Logged where it happened. The next batch is not to begin with them again.
         await conn.execute(_SQL.postpone_dead_blobs, left, now)
-    return _Batch(sum(map(len, dropped)), len(gone))
+    return _Batch(len(dropped.artifacts) + len(dropped.uploads) + len(dropped.caches), len(gone))
+
+
+def _bytes(rows: Iterable[asyncpg.Record]) -> int:
+    return sum(row["size_bytes"] or 0 for row in rows)

@@ -15,6 +15,7 @@ import click
 from gocdnext.cli.auth_providers import auth_providers
 from gocdnext.cli.common import Cannot, Failure, print_json
 from gocdnext.cli.private import read_secret, secret_options
+from gocdnext.cli.retention import retention
 from gocdnext.cli.terminal import safe
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def admin() -> None:
 
 
 admin.add_command(auth_providers)
+admin.add_command(retention)
 
 
 @admin.command("create-user")

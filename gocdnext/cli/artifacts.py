@@ -1,4 +1,4 @@
-"""`artifacts list`, `artifacts get`: what the jobs of a run have delivered."""
+"""`artifacts list`, `get`, `pin`, `unpin`: what the jobs of a run have delivered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READY = "ready"
 
 @click.group()
 def artifacts() -> None:
-    """List and fetch what the jobs of a run have delivered."""
+    """List, fetch and keep what the jobs of a run have delivered."""
 
 
 @artifacts.command("list")
@@ -85,6 +85,33 @@ def get(target: Target, run: str, paths: tuple[str, ...], job: str | None, outpu
         print_json(chosen)
 
 
+@artifacts.command()
+@target_options
+@run_argument
+@click.argument("paths", metavar="[PATH]", nargs=-1)
+def pin(target: Target, run: str, paths: tuple[str, ...]) -> None:
+    """Keep artifacts of a run, whatever times and limits say; without a PATH all of them."""
+    _pin(target, run, paths, pinned=True)
+
+
+@artifacts.command()
+@target_options
+@run_argument
+@click.argument("paths", metavar="[PATH]", nargs=-1)
+def unpin(target: Target, run: str, paths: tuple[str, ...]) -> None:
+    """Release artifacts of a run that were pinned."""
+    _pin(target, run, paths, pinned=False)
+
+
+def _pin(target: Target, run: str, paths: tuple[str, ...], *, pinned: bool) -> None:
+    with target.client() as client:
+        done = client.pin(select.run_id(client, run), paths, pinned=pinned)
+    if target.as_json:
+        print_json(done)
+    else:
+        click.echo(f"{done['changed']} artifacts {'pinned' if pinned else 'released'}")
+
+
 def _chosen(found: list[Artifact], paths: tuple[str, ...], job: str | None) -> list[Artifact]:
     """The ready artifacts that are meant. Ends the command when a path fits none, or fits those of several jobs."""
     ready = [entry for entry in found if entry["status"] == READY and job in (None, entry["job_name"])]
@@ -127,7 +154,8 @@ def _fetch(client: Client, artifact: Artifact, output: Path) -> None:
 def _row(artifact: Artifact) -> tuple[str, ...]:
     """The values of COLUMNS."""
     job, path = (safe(artifact[key], colours=False) for key in ("job_name", "path"))
-    size, expires = str(artifact["size_bytes"]), moment(artifact.get("expires_at"))
+    size = str(artifact["size_bytes"])
+    expires = "pinned" if artifact.get("pinned_at") else moment(artifact.get("expires_at"))
     return job, path, artifact["status"], size, expires, artifact["content_sha256"] or "-"
 
 

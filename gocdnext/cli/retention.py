@@ -1,4 +1,4 @@
-"""`retention show`, `run`: what sweepers have done; `retention log-archive`: whether logs of a project are archived."""
+"""`retention`: what sweepers have done and will do, doing it now; whether logs of a project are archived."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import click
 
 from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.environments import slug_option
-from gocdnext.cli.table import print_line
+from gocdnext.cli.table import print_line, print_rows
 from gocdnext.cli.terminal import moment
 
+COLUMNS = ("what", "kind", "count", "bytes", "oldest", "why")
 WORDS = {"on": True, "off": False, "inherit": None}
 
 
@@ -35,6 +36,31 @@ def run(target: Target) -> None:
     with target.client("sweeping") as client:
         found = client.sweep()
     _show(target, found)
+
+
+@retention.command()
+@target_options
+@click.option("--keep-last", type=click.IntRange(0), metavar="RUNS", help="Try another GOCDNEXT_ARTIFACTS_KEEP_LAST.")
+@click.option("--keep-newest", type=click.IntRange(0), metavar="RUNS", help="Another GOCDNEXT_ARTIFACTS_KEEP_NEWEST.")
+@click.option("--project-quota-bytes", type=click.IntRange(0), metavar="BYTES", help="Another quota of each project.")
+@click.option("--global-quota-bytes", type=click.IntRange(0), metavar="BYTES", help="Another quota of all together.")
+def plan(target: Target, **limits: int | None) -> None:
+    """Show what the sweepers would remove now, and why, before they do; under the server's limits, or under others."""
+    with target.client("asking for the plan") as client:
+        found = client.retention_plan(**{name: value for name, value in limits.items() if value is not None})
+    if target.as_json:
+        print_json(found)
+        return
+    print_rows(COLUMNS, [_row("goes", group) for group in found["goes"]] + [_row("stays", g) for g in found["stays"]])
+    if not found["complete"]:
+        click.echo("there is more than this: not everything was looked at", err=True)
+    if not found["goes"]:
+        click.echo("nothing goes", err=True)
+
+
+def _row(what: str, group: dict[str, Any]) -> tuple[str, ...]:
+    count, size = str(group["count"]), str(group["bytes"])
+    return what, group["kind"], count, size, moment(group.get("oldest")), group["why"]
 
 
 @retention.command("log-archive")

@@ -43,11 +43,16 @@ def health(target: Target) -> None:
             ("open jobs", str(found["pending_jobs"])),
             ("last 7 days", f"{found['success_rate_7d']:.0%} success"),
             ("scheduler", "has not looked yet" if lag is None else f"{lag:g} s late"),
+            *((f"disk ({disk['name']})", _disk(disk)) for disk in found.get("disks", ())),
             ("looked at", moment(found.get("scheduler_last_tick_at"))),
         )
         print_facts(facts)
     if not found["db_ok"]:
         raise SystemExit(FAILED)
+
+
+def _disk(disk: dict[str, Any]) -> str:
+    return disk["text"] or f"{disk['free_bytes'] >> 20} of {disk['total_bytes'] >> 20} MiB free"
 
 
 @click.group("scm-credentials")

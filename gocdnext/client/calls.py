@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -142,6 +142,10 @@ class Client(Connection):
     def retention(self) -> dict[str, Any]:
         """GET /api/v1/admin/retention (contract-admin 7.4)."""
         return self._get("/api/v1/admin/retention")
+
+    def retention_plan(self, **limits: int) -> dict[str, Any]:
+        """GET /api/v1/admin/retention/plan: what the next passes would remove, under the server's limits or others."""
+        return self._get("/api/v1/admin/retention/plan", [*limits.items()])
 
     def sweep(self) -> dict[str, Any]:
         """POST /api/v1/admin/retention/run: one pass of every sweeper, now."""
@@ -284,6 +288,11 @@ class Client(Connection):
         """GET /api/v1/runs/{id}/artifacts (3.6)."""
         request = self._http.build_request("GET", f"/api/v1/runs/{run_id}/artifacts")
         return cast("list[Artifact]", self._document(self._again(request), list))
+
+    def pin(self, run_id: str, paths: Sequence[str], *, pinned: bool) -> dict[str, Any]:
+        """POST /api/v1/runs/{id}/artifacts/pin or /unpin; no paths are all of them."""
+        word = "pin" if pinned else "unpin"
+        return self._post(f"/api/v1/runs/{run_id}/artifacts/{word}", {"paths": list(paths)} if paths else None)
 
     def download(self, url: str) -> Iterator[bytes]:
         """The bytes behind a signed link (9), which may lead to another server: the token is not sent along."""

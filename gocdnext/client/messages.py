@@ -69,6 +69,7 @@ class Artifact(TypedDict, total=False):
     content_sha256: str
     created_at: str
     expires_at: str
+    pinned_at: str
     download_url: str
 
 

@@ -41,6 +41,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         artifacts_key=read.key("GOCDNEXT_ARTIFACTS_SIGN_KEY"),
         artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
         artifacts_min_free=read.number("GOCDNEXT_ARTIFACTS_MIN_FREE_MB", 0, 100_000_000) * 2**20,
+        disk_min_free=read.number("GOCDNEXT_DISK_MIN_FREE_MB", 0, 100_000_000) * 2**20,
         cache_days=read.number("GOCDNEXT_CACHE_TTL_DAYS", 0, 36_500),
         secret_files=Path(files) if (files := read.text("GOCDNEXT_SECRET_FILES_DIR")) else None,
         credentials_directory=Path(given) if (given := environ.get("CREDENTIALS_DIRECTORY", "")) else None,
@@ -56,6 +57,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
         quotas=Quotas(
             keep_last=read.number("GOCDNEXT_ARTIFACTS_KEEP_LAST", 0, 1_000_000),
+            keep_newest=read.number("GOCDNEXT_ARTIFACTS_KEEP_NEWEST", 0, 1_000_000),
             project=read.size("GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES"),
             everything=read.size("GOCDNEXT_ARTIFACTS_GLOBAL_QUOTA_BYTES"),
             project_caches=read.size("GOCDNEXT_CACHE_PROJECT_QUOTA_BYTES"),

@@ -47,6 +47,8 @@ class Quotas:
 
     keep_last: int = 0
     """Runs of each pipeline whose artifacts are kept."""
+    keep_newest: int = 0
+    """Runs of each pipeline, the newest, whose artifacts no quota takes; and no time that their job did not say."""
     project: int = 0
     """Bytes of artifacts of one project."""
     everything: int = 0
@@ -94,6 +96,8 @@ class Settings:
     """0 = any size."""
     artifacts_min_free: int
     """Bytes that uploads leave free; 0 = none."""
+    disk_min_free: int
+    """Bytes of a disk below which no job is started; 0 = whatever is free."""
     cache_days: int
     """Days that a cache is kept which nobody reads; 0 = for ever."""
     approval_timeout: int | None

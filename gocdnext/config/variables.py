@@ -180,6 +180,13 @@ VARIABLES: Final = (
         "Uploads are refused (507) when they would leave less than this free on the disk of the artifacts, in MiB: the "
         "database needs room too. 0 is no such limit.",
     ),
+    Variable(
+        "GOCDNEXT_DISK_MIN_FREE_MB",
+        "number",
+        "256",
+        "No job is started while less than this is free on the disk of the artifacts or of the state directory, in MiB; below "
+        "half of it, log lines wait with their agents when the embedded database is there. 0 is no such limit.",
+    ),
     Variable("GOCDNEXT_CACHE_TTL_DAYS", "number", "30", "Days that a cache is kept which no job reads; 0 is for ever."),
     Variable(
         "GOCDNEXT_CACHE_PROJECT_QUOTA_BYTES", "number", "0", "Bytes of caches that a project may keep; 0 is no limit."
@@ -190,6 +197,13 @@ VARIABLES: Final = (
         "number",
         "30",
         "Runs of each pipeline whose artifacts are kept; those of older runs go before their time. 0 is no limit.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_KEEP_NEWEST",
+        "number",
+        "3",
+        "The newest runs of each pipeline whose artifacts no quota takes, and no time either unless their job says "
+        "`expire_in`; the same goes for the runs that started them. 0 is none.",
     ),
     Variable(
         "GOCDNEXT_ARTIFACTS_PROJECT_QUOTA_BYTES",

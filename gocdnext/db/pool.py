@@ -73,13 +73,13 @@ class Database:
 
     async def aio_run(self, work: Work[T]) -> T:
         """`run` for a caller on the asyncio side."""
-        with _translated():
+        with translated():
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT) as conn:
                 return await work(conn)  # type: ignore[arg-type]
 
     async def aio_transaction(self, work: Work[T]) -> T:
         """`transaction` for a caller on the asyncio side."""
-        with _translated():
+        with translated():
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT) as conn, conn.transaction():
                 return await work(conn)  # type: ignore[arg-type]
 
@@ -108,7 +108,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def translated() -> Any:
     """The one table from what asyncpg and the socket raise to what callers handle."""
     try:
         yield
@@ -144,7 +144,7 @@ async def open_pool(connect: dict[str, Any], *, size: int) -> AsyncIterator[Data
 
 
 async def _create(connect: dict[str, Any], size: int) -> asyncpg.Pool[asyncpg.Record]:
-    with _translated():
+    with translated():
         return await asyncpg.create_pool(
             **connect,
             min_size=1,

@@ -20,7 +20,8 @@ class Registry:
     """At most one live session per agent.
 
     `on_ready` is called when a session begins to take work, `on_slot_free` when an assignment is over; `address` adds to
-    an assignment what is only known when it is sent: links to what is to be fetched, credentials of repositories.
+    an assignment what is only known when it is sent: links to what is to be fetched, credentials of repositories. `held`
+    says why nobody gets work at this moment; empty when they do.
     """
 
     def __init__(
@@ -28,10 +29,12 @@ class Registry:
         on_ready: Callable[[], None],
         on_slot_free: Callable[[], None],
         address: Callable[[Assignment], Assignment] | None = None,
+        held: Callable[[], str] = str,
     ) -> None:
         self._on_ready = on_ready
         self._on_slot_free = on_slot_free
         self._address = address
+        self._held = held
         self._by_id: dict[str, Session] = {}
         self._by_agent: dict[UUID, Session] = {}
 
@@ -40,17 +43,20 @@ class Registry:
     def slots(self) -> tuple[Slot, ...]:
         """The sessions that take work, ordered by agent name; those without room among them have `free` 0."""
         takers = sorted((session for session in self.ready() if session.takes_work), key=lambda session: session.name)
-        return tuple(Slot(s.agent_id, s.id, s.name, s.tags, s.free, s.capacity) for s in takers)
+        held = self._held()
+        return tuple(Slot(s.agent_id, s.id, s.name, s.tags, s.free, s.capacity, held) for s in takers)
 
     def open_to(self) -> list[frozenset[str]]:
         """The tags of each session with a free slot."""
+        if self._held():
+            return []
         return [session.tags for session in self.ready() if session.takes_work and session.free]
 
     def freed(self, agent_id: UUID, job_id: UUID) -> Slot | None:
         """The one slot that the end of this job frees; None when the session takes no more work, and while another one
         has room: which of the two a job gets is decided with both in sight."""
         session = self._by_agent.get(agent_id)
-        if session is None or not session.takes_work or str(job_id) not in session.held:
+        if session is None or not session.takes_work or str(job_id) not in session.held or self._held():
             return None
         if any(other is not session and other.takes_work and other.free for other in self.ready()):
             return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -109,8 +109,12 @@ class _Batch:
 class LogIngest:
     """What all writers of this server share."""
 
-    def __init__(self, db: Database, hub: LogHub, metrics: LogMetrics) -> None:
+    def __init__(
+        self, db: Database, hub: LogHub, metrics: LogMetrics, held: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`held` says whether lines have to wait because the disk of the database is nearly full."""
         self.db = db
+        self.held = held
         self.writes = asyncio.Semaphore(MAX_WRITES)
         self.hub = hub
         self.metrics = metrics
@@ -257,6 +261,8 @@ class LogWriter:
             sleep=asyncio.sleep,
         ):
             with attempt:
+                if self._ingest.held():
+                    raise DatabaseUnavailableError("the disk of the database is nearly full")
                 async with self._ingest.writes:
                     row = await self._ingest.db.aio_run(lambda conn: self._insert(conn, batch))
         count = len(batch.seqs)

@@ -23,7 +23,7 @@ from gocdnext.runs.state import (
     Run,
 )
 
-NO_SLOT = frozenset({"no_agent", "agents_full"})
+NO_SLOT = frozenset({"no_agent", "agents_full", "disk_full"})
 """Codes of `Wait` that mean: runnable, but there is no slot for it here."""
 HOLDS = ("frozen-deploy", "supersede-blocked")
 """Codes that hold the run itself, strongest first (spec-execution 4, point 5)."""
@@ -167,6 +167,8 @@ def _hold(decisions: Sequence[Decision]) -> str | None:
 
 
 def _no_slot(jobs: tuple[Job, ...], tags: frozenset[str], places: _Places) -> Wait:
+    if held := places.held(tags):
+        return Wait(jobs, "disk_full", held, tags=tags)
     if places.known(tags):
         return Wait(jobs, "agents_full", "every agent that could take this job is busy", tags=tags)
     named = ", ".join(sorted(tags))
@@ -183,12 +185,16 @@ class _Places:
 
     def take(self, tags: frozenset[str]) -> Slot | None:
         """The fitting session with the most free slots (then by name), so that work spreads over agents."""
-        fitting = [s for s in self._slots if tags <= s.tags and self._free[s.session_id] > 0]
+        fitting = [s for s in self._slots if tags <= s.tags and self._free[s.session_id] > 0 and not s.held]
         if not fitting:
             return None
         best = min(fitting, key=lambda s: (-self._free[s.session_id], s.name))
         self._free[best.session_id] -= 1
         return best
+
+    def held(self, tags: frozenset[str]) -> str:
+        """Why a session with these tags takes nothing although it could; empty when none is held."""
+        return next((slot.held for slot in self._slots if tags <= slot.tags and slot.held), "")
 
     def known(self, tags: frozenset[str]) -> bool:
         """Whether any session, busy or not, has these tags."""

@@ -24,6 +24,8 @@ class Slot:
     tags: frozenset[str]
     free: int
     capacity: int
+    held: str = ""
+    """Why nobody gets anything here at this moment, as a sentence: the server has no room. Empty: they do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from uuid import uuid4
 import asyncpg
 import structlog
 import trio
+import trio_asyncio
 
 from gocdnext import __version__, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import utc_now
 from gocdnext.config import Settings, format_address
-from gocdnext.db import cluster, listener, migrate, queries
+from gocdnext.db import cluster, listener, migrate, pooling, queries
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.db.statedir import StateDir
 from gocdnext.logs import partitions as log_partitions
@@ -70,6 +71,7 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
             async with trio.open_nursery() as services:
                 await services.start(rooms.api.access.kept.run)
                 await services.start(rooms.api.default_profile.kept.run)
+                await services.start(rooms.api.disks.run)
                 await services.start(scheduler.run, db, rooms.runs, rooms.registry)
                 await services.start(rooms.api.hub.run, db, rooms.shutdown)
                 await services.start(rooms.fetching.run)
@@ -97,7 +99,9 @@ async def _start_database(settings: Settings, state: StateDir, nursery: trio.Nur
         embedded = cluster.ClusterSettings(state, settings.pool_size, settings.pg_bindir)
         connect: dict[str, Any] = await nursery.start(cluster.run, embedded)
         return connect
-    return {"dsn": settings.database_url}
+    connect = {"dsn": settings.database_url}
+    await trio_asyncio.aio_as_trio(pooling.check)(connect)
+    return connect
 
 
 async def _bring_up_schema(db: Database, settings: Settings) -> None:

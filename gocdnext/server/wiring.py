@@ -13,10 +13,12 @@ from gocdnext.api.services import Services, utc_now
 from gocdnext.auth import accounts, setup
 from gocdnext.auth.providers.registry import Providers
 from gocdnext.auth.room import Room
-from gocdnext.blobs.room import open_blobs
+from gocdnext.blobs.filesystem import FilesystemStore
+from gocdnext.blobs.room import Blobs, open_blobs
 from gocdnext.config import Settings
 from gocdnext.db.pool import Database
 from gocdnext.db.statedir import StateDir
+from gocdnext.disks import Disks, Place
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
@@ -66,12 +68,15 @@ def wire(
     room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
     keyring = _keyring(settings, state)
     signing_in = Access(db, keyring)
+    disks = _disks(settings, room, scheduler)
     registry = Registry(
         scheduler.wake_all,
         scheduler.slot_free,
         lambda assignment: signing_in.dressed(addressed(assignment, room.links, utc_now())),
+        disks.holds_jobs,
     )
     metrics = Metrics(registry.slots)
+    metrics.watch_disks(lambda: disks.readings)
     hub = LogHub()
     ttl = timedelta(seconds=settings.oidc_token_ttl)
     signing_keys = SigningKeys(db, keyring, settings.public_base, ttl, clock=utc_now, new_id=uuid4)
@@ -87,7 +92,7 @@ def wire(
         db,
         runs,
         registry,
-        LogIngest(db, hub, metrics),
+        LogIngest(db, hub, metrics, disks.holds_lines),
         metrics,
         blobs=room,
         registration_token=registration_token,
@@ -128,8 +133,18 @@ def wire(
         app_webhook=AppWebhook(db, runs, forges.apps, clock=utc_now, new_id=uuid4),
         catalogue=plugins,
         board=Board(utc_now, metrics),
+        disks=disks,
     )
     return Rooms(runs, registry, agents, api, identity.providers, shutdown, registration_token, fetching)
+
+
+def _disks(settings: Settings, room: Blobs, scheduler: Scheduler) -> Disks:
+    """What is written to: the store of blobs where it is a directory, and the state with the embedded database."""
+    mark = settings.disk_min_free
+    places = [Place("state", settings.state_dir, jobs=mark, database=settings.database_url is None)]
+    if isinstance(room.store, FilesystemStore):
+        places.append(Place("artifacts", settings.artifacts_root, uploads=settings.artifacts_min_free, jobs=mark))
+    return Disks(places, scheduler.wake_all)
 
 
 def _keyring(settings: Settings, state: StateDir) -> Keyring:

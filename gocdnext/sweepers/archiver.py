@@ -11,6 +11,7 @@ import structlog
 
 from gocdnext.blobs.store import BlobStore
 from gocdnext.db.pool import Database
+from gocdnext.errors import NoRoomError
 from gocdnext.logs import archive
 from gocdnext.sweepers.periodic import every
 from gocdnext.sweeps import Board
@@ -38,7 +39,7 @@ async def once(db: Database, store: BlobStore, now: datetime, new_id: Callable[[
     for job_id in await archive.candidates(db, True, now):
         try:
             archived = await archive.archive(db, store, job_id, name=new_id(), now=now)
-        except OSError as error:
+        except (OSError, NoRoomError) as error:
             _log.error("a log cannot be archived", job_id=str(job_id), error=str(error))
             done[FAILED] += 1
         else:

@@ -31,7 +31,7 @@ job AS (
     FOR SHARE OF j
 )
 
-INSERT INTO artifacts (id, run_id, job_run_id, path, storage_key, created_at, expires_at)
+INSERT INTO artifacts (id, run_id, job_run_id, path, storage_key, created_at, expires_at, expiry_said)
 SELECT
     v.id,
     job.run_id,
@@ -39,7 +39,8 @@ SELECT
     v.path,
     'run/' || job.run_id || '/job/' || job.id || '/' || v.id,
     $7,
-    $7::timestamptz + make_interval(secs => coalesce(nullif(job.expire_in, 0), $8::bigint))
+    $7::timestamptz + make_interval(secs => coalesce(nullif(job.expire_in, 0), $8::bigint)),
+    coalesce(job.expire_in, 0) <> 0
 FROM job
 CROSS JOIN unnest($5::uuid [], $6::text []) AS v (id, path)
 ON CONFLICT (job_run_id, path) DO UPDATE SET created_at = excluded.created_at
@@ -83,7 +84,8 @@ SELECT
     a.content_sha256,
     a.storage_key,
     a.created_at,
-    a.expires_at
+    a.expires_at,
+    a.pinned_at
 FROM artifacts a
 INNER JOIN job_runs j ON j.id = a.job_run_id
 WHERE a.run_id = $1
@@ -201,8 +203,9 @@ WHERE id = $1;
 SELECT pg_try_advisory_xact_lock(hashtextextended('gocdnext.sweep.blobs', 0));
 
 -- name: drop_expired_artifacts
--- Artifacts past their time ($1; $2 at most). Those of a run that is open, or that started one that is open, are kept:
--- jobs of it may fetch them yet.
+-- Artifacts past their time ($1; $2 at most), and why. Those of a run that is open, or that started one that is open, are
+-- kept: jobs of it may fetch them yet. So are pinned ones, and those of the newest $3 runs of a pipeline whose job said no
+-- time.
 DELETE FROM artifacts
 WHERE id IN (
     SELECT a.id FROM artifacts a
@@ -210,16 +213,45 @@ WHERE id IN (
     WHERE
         a.status = 'ready'
         AND a.expires_at <= $1
+        AND a.pinned_at IS NULL
         AND r.status NOT IN ('queued', 'running')
         AND NOT EXISTS (
             SELECT FROM runs d
             WHERE d.upstream_run_id = r.id AND d.status IN ('queued', 'running')
         )
+        AND (a.expiry_said OR a.demoted_by IS NOT NULL OR a.run_id NOT IN (SELECT newest_runs($3)))
     ORDER BY a.expires_at
     LIMIT $2
     FOR UPDATE OF a SKIP LOCKED
 )
-RETURNING id, size_bytes;
+RETURNING size_bytes, created_at AS since, coalesce(demoted_by, 'expired') AS reason;
+
+-- name: kept_beyond
+-- What stays although its time ($1) is over, after `drop_expired_artifacts`, and everything that is pinned.
+SELECT
+    CASE
+        WHEN a.pinned_at IS NOT NULL THEN 'pinned'
+        WHEN a.expiry_said OR a.demoted_by IS NOT NULL THEN 'open_run'
+        ELSE 'newest_runs'
+    END AS reason,
+    count(*) AS count,
+    coalesce(sum(a.size_bytes), 0)::bigint AS bytes,
+    min(a.created_at) AS oldest
+FROM artifacts a
+WHERE (a.status = 'ready' AND a.expires_at <= $1) OR a.pinned_at IS NOT NULL
+GROUP BY reason
+ORDER BY reason;
+
+-- name: set_pins
+-- Pins ($3 = now) or releases ($3 null) what is ready of a run, of the paths $2 or all; how many that were.
+WITH changed AS (
+    UPDATE artifacts
+    SET pinned_at = $3
+    WHERE run_id = $1 AND status = 'ready' AND (cardinality($2::text []) = 0 OR rtrim(path, '/') = ANY($2))
+    RETURNING id
+)
+
+SELECT count(*) FROM changed;
 
 -- name: drop_stale_uploads
 -- Rows of uploads whose ticket ran out before $1 and that no result confirmed ($2 at most of each kind).
@@ -234,7 +266,7 @@ WITH stale_artifacts AS (
         LIMIT $2
         FOR UPDATE OF a SKIP LOCKED
     )
-    RETURNING id
+    RETURNING size_bytes, created_at
 ),
 
 stale_caches AS (
@@ -246,12 +278,12 @@ stale_caches AS (
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     )
-    RETURNING id
+    RETURNING size_bytes, created_at
 )
 
-SELECT id FROM stale_artifacts
+SELECT size_bytes, created_at AS since FROM stale_artifacts
 UNION ALL
-SELECT id FROM stale_caches;
+SELECT size_bytes, created_at AS since FROM stale_caches;
 
 -- name: drop_unused_caches
 -- Caches that nobody has read since $1 ($2 at most), least recently used first.
@@ -263,11 +295,11 @@ WHERE id IN (
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, size_bytes;
+RETURNING size_bytes, last_accessed_at AS since;
 
 -- name: dead_blobs
 -- Blobs to remove: their rows have been gone since before $1 ($2 at most).
-SELECT storage_key FROM dead_blobs
+SELECT storage_key, since FROM dead_blobs
 WHERE since < $1
 ORDER BY since
 LIMIT $2;
@@ -294,43 +326,65 @@ WHERE
 
 -- name: expire_old_runs
 -- Ends the time ($1) of artifacts of all but the newest $2 runs of each pipeline.
-UPDATE artifacts a
-SET expires_at = $1
-FROM runs r, pipelines p
+UPDATE artifacts
+SET expires_at = $1, demoted_by = 'keep_last'
 WHERE
-    a.status = 'ready'
-    AND a.expires_at > $1
-    AND r.id = a.run_id
-    AND p.id = r.pipeline_id
-    AND r.counter <= p.last_counter - $2::bigint;
+    status = 'ready'
+    AND expires_at > $1
+    AND pinned_at IS NULL
+    AND run_id NOT IN (SELECT newest_runs($2));
 
 -- name: expire_beyond_project_quota
--- Ends the time ($1) of the oldest artifacts of projects that have more than $2 bytes of them.
+-- Ends the time ($1) of the oldest artifacts of projects that have more than $2 bytes of them. What stays in any case (it is
+-- pinned, or of the newest $3 runs of its pipeline) counts first, so that no more of the rest goes than must.
 UPDATE artifacts
-SET expires_at = $1
+SET expires_at = $1, demoted_by = 'project_quota'
 FROM (
     SELECT
-        a.id,
-        sum(a.size_bytes) OVER (PARTITION BY p.project_id ORDER BY a.created_at DESC, a.id) AS kept
-    FROM artifacts a
-    INNER JOIN runs r ON r.id = a.run_id
-    INNER JOIN pipelines p ON p.id = r.pipeline_id
-    WHERE a.status = 'ready' AND a.expires_at > $1
+        k.id,
+        k.stays,
+        sum(k.size_bytes) OVER (PARTITION BY k.project_id ORDER BY k.stays DESC, k.created_at DESC, k.id) AS kept
+    FROM (
+        SELECT
+            a.id,
+            a.size_bytes,
+            a.created_at,
+            a.expires_at,
+            p.project_id,
+            a.pinned_at IS NOT NULL
+            OR ((a.expires_at > $1 OR NOT a.expiry_said) AND a.run_id IN (SELECT newest_runs($3))) AS stays
+        FROM artifacts a
+        INNER JOIN runs r ON r.id = a.run_id
+        INNER JOIN pipelines p ON p.id = r.pipeline_id
+        WHERE a.status = 'ready'
+    ) k
+    WHERE k.stays OR k.expires_at > $1
 ) o
-WHERE artifacts.id = o.id AND o.kept > $2::bigint;
+WHERE artifacts.id = o.id AND NOT o.stays AND o.kept > $2::bigint;
 
 -- name: expire_beyond_global_quota
--- Ends the time ($1) of the oldest artifacts of all, when there are more than $2 bytes of them.
+-- Ends the time ($1) of the oldest artifacts of all, when there are more than $2 bytes of them; but see above.
 UPDATE artifacts
-SET expires_at = $1
+SET expires_at = $1, demoted_by = 'global_quota'
 FROM (
     SELECT
-        a.id,
-        sum(a.size_bytes) OVER (ORDER BY a.created_at DESC, a.id) AS kept
-    FROM artifacts a
-    WHERE a.status = 'ready' AND a.expires_at > $1
+        k.id,
+        k.stays,
+        sum(k.size_bytes) OVER (ORDER BY k.stays DESC, k.created_at DESC, k.id) AS kept
+    FROM (
+        SELECT
+            a.id,
+            a.size_bytes,
+            a.created_at,
+            a.expires_at,
+            a.pinned_at IS NOT NULL
+            OR ((a.expires_at > $1 OR NOT a.expiry_said) AND a.run_id IN (SELECT newest_runs($3))) AS stays
+        FROM artifacts a
+        WHERE a.status = 'ready'
+    ) k
+    WHERE k.stays OR k.expires_at > $1
 ) o
-WHERE artifacts.id = o.id AND o.kept > $2::bigint;
+WHERE artifacts.id = o.id AND NOT o.stays AND o.kept > $2::bigint;
 
 -- name: drop_caches_beyond_project_quota
 -- The least recently read caches of projects that have more than $1 bytes of them.
@@ -345,7 +399,7 @@ WHERE id IN (
     ) o
     WHERE o.kept > $1::bigint
 )
-RETURNING id, size_bytes;
+RETURNING size_bytes, last_accessed_at AS since;
 
 -- name: drop_caches_beyond_global_quota
 -- The least recently read caches of all, when there are more than $1 bytes of them.
@@ -360,4 +414,4 @@ WHERE id IN (
     ) o
     WHERE o.kept > $1::bigint
 )
-RETURNING id, size_bytes;
+RETURNING size_bytes, last_accessed_at AS since;

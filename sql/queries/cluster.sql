@@ -9,3 +9,7 @@ SELECT 1;
 -- name: server_encoding
 -- An external server's database must keep text as UTF-8.
 SHOW server_encoding;
+
+-- name: backend
+-- Which process of the server is at the other end.
+SELECT pg_backend_pid();

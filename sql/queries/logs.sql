@@ -216,6 +216,15 @@ LIMIT $4;
 -- Makes the monthly partitions that are missing; returns how many were made.
 SELECT ensure_log_partitions($1::timestamptz, $2::integer);
 
+-- name: ended_partitions
+-- The monthly partitions that ended before $1: what `drop_partitions` drops.
+SELECT
+    e.part,
+    e.began AS since,
+    e.size_bytes,
+    e.lines
+FROM ended_log_partitions($1::timestamptz) AS e;
+
 -- name: drop_partitions
 -- Drops the monthly partitions that ended before $1; returns how many there were.
 SELECT drop_log_partitions($1::timestamptz);

@@ -129,20 +129,28 @@ WHERE id = $1;
 WITH gone AS (
     DELETE FROM webhook_deliveries
     WHERE received_at < $1
-    RETURNING id
+    RETURNING received_at, pg_column_size(payload) AS size_bytes
 )
 
-SELECT count(*) FROM gone;
+SELECT
+    count(*) AS gone,
+    coalesce(sum(size_bytes), 0)::bigint AS size_bytes,
+    min(received_at) AS since
+FROM gone;
 
 -- name: forget_refused
 -- Deliveries of strangers but for the newest $1: whoever can reach the server can make it write one.
 WITH gone AS (
     DELETE FROM webhook_deliveries
     WHERE id IN (SELECT d.id FROM webhook_deliveries d WHERE NOT d.verified ORDER BY d.id DESC OFFSET $1)
-    RETURNING id
+    RETURNING received_at, pg_column_size(payload) AS size_bytes
 )
 
-SELECT count(*) FROM gone;
+SELECT
+    count(*) AS gone,
+    coalesce(sum(size_bytes), 0)::bigint AS size_bytes,
+    min(received_at) AS since
+FROM gone;
 
 -- name: set_secret
 -- Gives a source its webhook secret ($4 = also in place of one that it has); whether it was taken.

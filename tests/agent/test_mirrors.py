@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from gocdnext.agent.disk import DiskFullError
 from gocdnext.agent.mirrors import Mirrors, remove_oldest, tree_size
 from gocdnext.agent.room import make_room
-from gocdnext.agent.workspace import MIRRORS, Workspace, WorkspaceError
+from gocdnext.agent.workspace import MIRRORS, Workspace
 from gocdnext.proto import agent_pb2
 from tests.agent.git_server import PASSWORD, USER, counting_git_server, git, http_git_server, make_repository
 from tests.agent.scripted_server import PATIENCE, rig, script_job
@@ -209,13 +210,13 @@ async def test_a_job_is_refused_when_there_is_no_room_and_mirrors_go_before(tmp_
     assert remove_oldest(str(tmp_path), lambda: next(looks)) == 1
     assert [os.path.exists(path) for path in paths] == [False, True, True]
     async with mirrors.locked("https://h/2"):
-        with pytest.raises(WorkspaceError, match=r"MiB are free for .*GOCDNEXT_WORKSPACE_MIN_FREE"):
+        with pytest.raises(DiskFullError, match=r"MiB must stay \(GOCDNEXT_WORKSPACE_MIN_FREE\)"):
             await make_room(Workspace(str(tmp_path), min_free=2**60))
     assert [os.path.exists(path) for path in paths] == [False, False, True], "one that is in use stays"
     async with rig(tmp_path, workspace_min_free=2**60) as it:
         result = await it.run(script_job("echo ran"))
         assert (result.status, result.exit_code) == (FAILED, -1)
-        assert result.error.startswith("workspace: only ")
+        assert result.error.startswith("workspace: the disk of the agent's work root is full")
         assert "ran" not in it.server.streams[0].texts()
 
 

@@ -87,3 +87,33 @@ async def test_metrics(world: World, text: str) -> None:
     shown = generate_latest(world.metrics.registry).decode()
     assert text in shown
     assert 'gocdnext_sweeps_total{outcome="done",sweeper="some"} 1.0' in shown
+
+
+async def test_the_plan(world: World) -> None:
+    found = (await world.http.get(f"{PATH}/plan")).json()
+    assert found.pop("computed_at")
+    assert found == {"complete": True, "count": 0, "bytes": 0, "goes": [], "stays": []}
+    await world.db.execute(
+        "INSERT INTO webhook_deliveries (provider, event, status, http_status, verified, headers, received_at)"
+        " VALUES ('github', 'push', 'accepted', 202, TRUE, '{}', '2020-01-01')"
+    )
+    found = (await world.http.get(f"{PATH}/plan?keep_last=1&project_quota_bytes=5")).json()
+    assert (found["count"], found["bytes"]) == (1, 0)
+    assert (await world.http.get(f"{PATH}/plan?keep_last=-1")).status_code == 400
+    assert found["goes"] == [
+        {
+            "kind": "deliveries",
+            "reason": "old_deliveries",
+            "why": "they are older than 30 days",
+            "count": 1,
+            "bytes": 0,
+            "oldest": "2020-01-01T00:00:00Z",
+        }
+    ]
+
+
+async def test_pinning_what_is_not_there(world: World) -> None:
+    for word in ("pin", "unpin"):
+        answer = await world.http.post(f"/api/v1/runs/{uuid4()}/artifacts/{word}", json={"paths": ["a"]})
+        assert error(answer, 404) == "the run has no such artifact that is ready"
+        assert (await world.http.post(f"/api/v1/runs/{uuid4()}/artifacts/{word}", json={"paths": 7})).status_code == 400

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 
 import trio
 
@@ -54,7 +55,7 @@ class Proxy:
             return
         self.connections += 1
         with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            far = await trio.open_tcp_stream("127.0.0.1", self.target)
+            far = await self._dial()
             self._open |= {near, far}
             try:
                 async with trio.open_nursery() as nursery:
@@ -66,12 +67,33 @@ class Proxy:
                 near.socket.close()
                 far.socket.close()
 
+    async def _dial(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.target)
+
     async def _forward(self, source: trio.SocketStream, target: trio.SocketStream, nursery: trio.Nursery) -> None:
         with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await source.receive_some(CHUNK):
                 await self._flows.wait()
                 await target.send_all(data)
         nursery.cancel_scope.cancel()
+
+
+class RoundRobin(Proxy):
+    """Each connection goes to the next of several ports; one that refuses is passed over."""
+
+    def __init__(self, targets: Sequence[int]) -> None:
+        super().__init__(targets[0])
+        self._targets = deque(targets)
+
+    async def _dial(self) -> trio.SocketStream:
+        for attempts_left in reversed(range(len(self._targets))):
+            self._targets.rotate(-1)
+            try:
+                return await trio.open_tcp_stream("127.0.0.1", self._targets[0])
+            except OSError:
+                if not attempts_left:
+                    raise
+        raise AssertionError("there is a target")
 
 
 @contextlib.asynccontextmanager

@@ -116,6 +116,8 @@ JOB = "one: {{stage: build, script: ['i=0; until test -e {flag}; do i=$((i+1)); 
 async def test_a_disk_that_fills_up_is_a_pause(disk: Path, product: Product) -> None:
     """What was acknowledged is there afterwards, and the job that ran all the time ends as if nothing had been."""
     product.state = disk / "state"
+    # Nothing holds anything back: the disk is to be full indeed.
+    product.environment["GOCDNEXT_DISK_MIN_FREE_MB"] = "0"
     flag, filler = product.folder / "flag", disk / "filler"
     repository = make_repository(product.folder / "repository", JOB.format(flag=flag))
     product.start()
@@ -150,4 +152,64 @@ async def test_a_disk_that_fills_up_is_a_pause(disk: Path, product: Product) -> 
         assert await api.ended(run) == "success"
         await until(lambda: reader.end, "the reader was told the end")
         await reader.compare(api)
+    assert product.stop() == 0
+
+
+UPLOADS, JOBS = 200, 100
+"""Marks in MiB."""
+
+
+def leave(filler: Path, free: int) -> None:
+    """Fills the file system of `filler` until so many MiB are free."""
+    status = os.statvfs(filler.parent)
+    with filler.open("ab") as out:
+        for _ in range((status.f_bavail * status.f_frsize // MIB) - free):
+            out.write(bytes(MIB))
+
+
+@pytest.mark.parametrize("disk", [500], indirect=True)
+async def test_uploads_stop_then_jobs_and_all_goes_on_by_itself(disk: Path, product: Product) -> None:
+    product.state = disk / "state"
+    product.environment |= {
+        "GOCDNEXT_ARTIFACTS_MIN_FREE_MB": str(UPLOADS),
+        "GOCDNEXT_DISK_MIN_FREE_MB": str(JOBS),
+    }
+    job = "one: {stage: build, script: ['head -c 1000000 /dev/urandom > app'], artifacts: {paths: [app]}}"
+    repository = make_repository(product.folder / "repository", job)
+    filler = disk / "filler"
+    product.start()
+    product.agent("runner")
+    async with api_of(product) as api:
+
+        async def levels() -> set[str]:
+            return {found["level"] for found in (await api.get("/api/v1/admin/health"))["disks"]}
+
+        async def reaches(level: str) -> None:
+            async def there() -> bool:
+                return level in await levels()
+
+            await until(there, level)
+
+        await api.online("runner")
+        pipeline = await api.apply(repository)
+        assert await api.ended(await api.trigger(pipeline)) == "success"
+        assert await levels() == {"ok"}
+        leave(filler, UPLOADS - 50)
+        await reaches("no_uploads")
+        run = await api.trigger(pipeline)
+        assert await api.ended(run) == "failed"
+        assert "an upload must leave 200 MiB free" in (await api.jobs(run))[0]["error"]
+        leave(filler, JOBS - 20)
+        await reaches("no_jobs")
+        run = await api.trigger(pipeline)
+        waiting = (await api.run(run))["waiting"]
+        assert waiting["code"] == "disk_full"
+        assert "less than 100 MiB are free" in waiting["text"]
+        ready = await api.request("GET", "/readyz", headers={"Accept": "application/json"})
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "disk": "no_jobs"})
+        assert 'gocdnext_disk_level{disk="state"} 2.0' in (await api.request("GET", "/metrics")).text
+        assert "a disk gets full" in product.log()
+        filler.unlink()
+        assert await api.ended(run) == "success"
+        assert await levels() == {"ok"}
     assert product.stop() == 0

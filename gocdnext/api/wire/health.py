@@ -7,6 +7,8 @@ from gocdnext.api.wire.base import Wire
 
 class Health(Wire):
     status: str
+    disk: str = ""
+    """What is left out for want of room on a disk (no_uploads, no_jobs or no_lines); absent while there is enough."""
 
 
 class Version(Wire):

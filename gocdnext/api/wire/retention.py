@@ -1,8 +1,10 @@
-"""What sweepers have done, and whether logs are archived (contract-admin 6.1, 7.4). No logic here."""
+"""What sweepers have done and will do, what is pinned, whether logs are archived (contract-admin 6.1, 7.4). No logic here."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from gocdnext.api.wire.base import Time, Wire
 
@@ -31,6 +33,7 @@ class Retention(Wire, kw_only=True):
     batch_size: int
     grace_minutes: int
     keep_last: int
+    keep_newest: int
     project_quota_bytes: int
     global_quota_bytes: int
     cache_ttl: int
@@ -44,6 +47,45 @@ class Retention(Wire, kw_only=True):
     last_stats: dict[str, int]
     totals: dict[str, int]
     sweepers: list[SweeperReport]
+
+
+class PlanGroup(Wire, kw_only=True, omit_defaults=False):
+    """Things of one kind that go, or stay, for one reason."""
+
+    kind: Literal["artifacts", "uploads", "caches", "blobs", "log_lines", "deliveries"]
+    reason: str
+    """For programs."""
+    why: str
+    """For people, with the variable that decides."""
+    count: int
+    bytes: int
+    """0 where nobody knows."""
+    oldest: Time | None
+
+
+class RetentionPlan(Wire, kw_only=True, omit_defaults=False):
+    """What the next passes of the sweepers remove, computed by doing it and taking it back."""
+
+    computed_at: Time
+    complete: bool
+    """Whether everything was looked at; otherwise there is more."""
+    count: int
+    bytes: int
+    goes: list[PlanGroup]
+    stays: list[PlanGroup]
+    """What a rule would take, and why it stays all the same."""
+
+
+class Pins(Wire):
+    """Paths of artifacts as the list shows them; none is all of the run's."""
+
+    paths: Annotated[list[Annotated[str, Meta(max_length=4096)]], Meta(max_length=1000)] = []
+
+
+class PinsChanged(Wire, kw_only=True, omit_defaults=False):
+    """How many artifacts."""
+
+    changed: int
 
 
 class LogArchiveBody(Wire):

@@ -142,5 +142,7 @@ class Artifact(Wire):
     content_sha256: str
     created_at: Time
     expires_at: Time | None = None
+    pinned_at: Time | None = None
+    """Somebody wants it kept, whatever the time and the limits say."""
     download_url: str | None = None
     download_url_expires_at: Time | None = None

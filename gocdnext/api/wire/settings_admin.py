@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -127,6 +127,18 @@ class ProfileBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     secrets: dict[str, str] | None = None
 
 
+class DiskHealth(Wire, kw_only=True, omit_defaults=False):
+    """Room on a disk, and what is left out for want of it."""
+
+    name: Literal["state", "artifacts"]
+    path: str
+    free_bytes: int
+    total_bytes: int
+    level: Literal["ok", "no_uploads", "no_jobs", "no_lines"]
+    text: str
+    """What that means and what to do; empty while there is enough."""
+
+
 class AdminHealth(Wire):
     """7.6."""
 
@@ -141,3 +153,5 @@ class AdminHealth(Wire):
     checked_at: Time
     scheduler_tick_lag_seconds: float | None
     scheduler_last_tick_at: Time | None
+    disks: list[DiskHealth] = []
+    """The disks that this server writes to."""

@@ -165,10 +165,13 @@ async def show(db: Database, delivery_id: int) -> asyncpg.Record:
 
 async def forget(db: Database, now: datetime) -> int:
     """Deletes what is older than anybody asks for; how many deliveries that were."""
+    return sum(row["gone"] for _, row in await db.run(lambda conn: forget_on(conn, now)))
 
-    async def work(conn: Connection) -> int:
-        old: int = await conn.fetchval(_SQL.forget_old, now - KEPT_FOR)
-        refused: int = await conn.fetchval(_SQL.forget_refused, KEPT_OF_STRANGERS)
-        return old + refused
 
-    return await db.run(work)
+async def forget_on(conn: Connection, now: datetime) -> list[tuple[str, asyncpg.Record]]:
+    """The same on a connection, asyncio side: for each reason how many are `gone`, their `size_bytes`, `since` when."""
+    old = await conn.fetchrow(_SQL.forget_old, now - KEPT_FOR)
+    strangers = await conn.fetchrow(_SQL.forget_refused, KEPT_OF_STRANGERS)
+    assert old is not None
+    assert strangers is not None
+    return [("old_deliveries", old), ("strangers", strangers)]

@@ -63,10 +63,11 @@ async def test_no_statement_reads_a_whole_table(db: Database) -> None:
         ("find_cache", sql.find_cache, (run, "1", NOW)),
         ("open_cache", sql.open_cache, (job, run, agent, 0, uuid4(), "k", NOW)),
         ("cache_upload", sql.cache_upload, (uuid4(),)),
-        ("drop_expired_artifacts", sql.drop_expired_artifacts, (NOW, 500)),
+        ("drop_expired_artifacts", sql.drop_expired_artifacts, (NOW, 500, 3)),
         ("drop_stale_uploads", sql.drop_stale_uploads, (long_ago, 500)),
         ("drop_unused_caches", sql.drop_unused_caches, (long_ago, 500)),
         ("dead_blobs", sql.dead_blobs, (long_ago, 500)),
+        ("set_pins", sql.set_pins, (run, ["a"], NOW)),
         ("unknown_blobs", sql.unknown_blobs, (["a", "b"],)),
         ("load_runs", runs.load_runs, ([run],)),
     ):

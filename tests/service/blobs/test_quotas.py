@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gocdnext.blobs import sweeping
+from gocdnext.blobs import artifacts, sweeping
 from gocdnext.blobs.room import Blobs
 from gocdnext.config import Quotas
 from gocdnext.db.pool import Database
 from tests.blob_room import blobs_in
 from tests.service.blobs.conftest import db as database_fixture
 from tests.service.blobs.test_sweeping import NOW, artifact, cache
-from tests.service.logs.seed import finish_run, running_run
+from tests.service.logs.seed import Seeded, finish_run, running_run
 
 db = database_fixture
 MONTH = timedelta(days=30)
@@ -77,3 +77,76 @@ async def test_caches_that_nobody_read_for_longest_go(db: Database, room: Blobs,
     stats, left = await swept(db, room, quotas)
     assert left == {"b", "c", "pending"}
     assert stats["CacheBytesFreed"] == 1
+
+
+async def successor(db: Database, run: Seeded, *, of: str = "pipeline") -> Seeded:
+    """A newer run that has ended: of the same pipeline, or of another that `run` has started (`downstream`)."""
+    made = await running_run(db)
+    await finish_run(db, made)
+    if of == "downstream":
+        await db.execute("UPDATE runs SET upstream_run_id = $2 WHERE id = $1", made.run_id, run.run_id)
+        await db.execute(
+            "UPDATE pipelines p SET last_counter = 1 FROM runs r WHERE r.id = $1 AND p.id = r.pipeline_id", made.run_id
+        )
+        return made
+    await db.execute(
+        "UPDATE runs SET counter = 2, pipeline_id = (SELECT pipeline_id FROM runs WHERE id = $2) WHERE id = $1",
+        made.run_id,
+        run.run_id,
+    )
+    await db.execute(
+        "UPDATE pipelines p SET last_counter = 2 FROM runs r WHERE r.id = $1 AND p.id = r.pipeline_id", run.run_id
+    )
+    return made
+
+
+ALL_LIMITS = Quotas(keep_last=1, keep_newest=1, project=1, everything=1)
+
+
+async def test_what_is_pinned_stays(db: Database, room: Blobs) -> None:
+    old = await running_run(db)
+    await finish_run(db, old)
+    await successor(db, old)
+    await artifact(db, room, old, "kept", expires=-MONTH)
+    await artifact(db, room, old, "other", expires=-MONTH)
+    assert await artifacts.pin(db, old.run_id, ["kept/"], NOW) == 1
+    assert (await swept(db, room, ALL_LIMITS))[1] == {"kept"}
+    assert await artifacts.pin(db, old.run_id, [], None) == 1
+    assert (await swept(db, room, ALL_LIMITS))[1] == set()
+
+
+async def test_what_a_repeated_job_of_a_newest_run_fetches_stays(db: Database, room: Blobs) -> None:
+    """The run that started it is not among the newest of its own pipeline any more."""
+    upstream = await running_run(db)
+    await finish_run(db, upstream)
+    newest = await successor(db, upstream)
+    await artifact(db, room, upstream, "lib", expires=MONTH)
+    await artifact(db, room, newest, "newest lib", expires=MONTH)
+    downstream = await successor(db, upstream, of="downstream")
+    assert (await swept(db, room, ALL_LIMITS))[1] == {"lib", "newest lib"}
+    await db.execute("UPDATE runs SET upstream_run_id = NULL WHERE id = $1", downstream.run_id)
+    assert await swept(db, room, ALL_LIMITS) == (
+        Counter(DemotedKeepLast=1, Claimed=1, BytesFreed=1),
+        {"newest lib"},
+    )
+
+
+async def test_a_time_that_nobody_said_does_not_take_the_newest(db: Database, room: Blobs) -> None:
+    old = await running_run(db)
+    await finish_run(db, old)
+    newest = await successor(db, old)
+    for run, name in ((old, "old"), (newest, "new"), (newest, "said")):
+        await artifact(db, room, run, name, expires=-MONTH)
+    await db.execute("UPDATE artifacts SET expiry_said = path = 'said'")
+    assert (await swept(db, room, Quotas(keep_newest=1)))[1] == {"new"}
+    assert (await swept(db, room, Quotas(keep_newest=0)))[1] == set()
+
+
+async def test_what_stays_counts_first(db: Database, room: Blobs) -> None:
+    """So no more of the rest goes than the quota asks for, and no less."""
+    run = await running_run(db)
+    await finish_run(db, run)
+    for days, path in ((9, "pinned"), (2, "older"), (1, "newer")):
+        await artifact(db, room, run, path, expires=MONTH, age=timedelta(days=days))
+    await artifacts.pin(db, run.run_id, ["pinned"], NOW)
+    assert (await swept(db, room, Quotas(project=2)))[1] == {"pinned", "newer"}
