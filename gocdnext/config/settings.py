@@ -104,6 +104,8 @@ class Settings:
     """Seconds; None = for ever."""
     log_archive: str
     """`auto`, `on` or `off`."""
+    dump_before_migration: bool = True
+    """Whether the embedded database is dumped before its schema is changed."""
     trusted_proxies: tuple[Network, ...] = ()
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""

@@ -92,9 +92,9 @@ def find_binaries(
 def _candidates(system_root: Path, search_path: str | None, bundled: bool) -> Iterator[Binaries]:
     """Working binaries of at least OLDEST_MAJOR, best first."""
     places: list[tuple[Path, Source]] = []
-    payload = _payload() if bundled else None
-    if payload is not None:
-        places.append((payload / PAYLOAD_MODULE / "pginstall" / "bin", "bundled"))
+    own = payload_bin() if bundled else None
+    if own is not None:
+        places.append((own, "bundled"))
     versions = [place for place in _listdir(system_root) if place.name.isdigit() and int(place.name) >= OLDEST_MAJOR]
     places += [(place / "bin", "system") for place in sorted(versions, key=lambda place: -int(place.name))]
     on_path = shutil.which("postgres", path=search_path)
@@ -112,6 +112,12 @@ def _listdir(directory: Path) -> list[Path]:
         return list(directory.iterdir())
     except OSError:
         return []
+
+
+def payload_bin() -> Path | None:
+    """The folder of the bundled programs, if they are bundled."""
+    payload = _payload()
+    return None if payload is None else payload / PAYLOAD_MODULE / "pginstall" / "bin"
 
 
 def _payload() -> Path | None:
