@@ -55,19 +55,20 @@ class Clients:
 def find_clients(
     server_major: int, pg_bindir: Path | None, *, encrypted: bool = False, system_root: Path = SYSTEM_ROOT
 ) -> Clients:
-    """Client programs that understand a server of `server_major`: those of GOCDNEXT_PG_BINDIR, the bundled, the system's.
+    """Client programs that understand a server of `server_major`: its own version or else a later one, of
+    GOCDNEXT_PG_BINDIR, the bundled or the system's.
 
     `encrypted`: the server's own connection is encrypted, so theirs has to be, and the bundled ones cannot (they are built
     without OpenSSL). Raises DatabaseStartError.
     """
-    bundled = payload_bin()
     system = sorted(system_root.glob("[0-9]*/bin"), key=lambda place: -int(re.sub(r"\D", "", place.parent.name) or 0))
     on_path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    places = [pg_bindir, None if encrypted else bundled, *system, *on_path]
-    for place in places:
-        major = _major(place) if place is not None else None
-        if place is not None and major is not None and major >= server_major:
-            return Clients(place, major)
+    places = [pg_bindir, None if encrypted else payload_bin(), *system, *on_path]
+    found = [Clients(place, major) for place in places if place is not None and (major := _major(place)) is not None]
+    # The server's own version first: what a later one writes an older server may not read.
+    for candidate in sorted(found, key=lambda each: each.major != server_major):
+        if candidate.major >= server_major:
+            return candidate
     why = " that can encrypt its connection (the bundled one cannot)" if encrypted else ""
     raise DatabaseStartError(
         f"the database is PostgreSQL {server_major}, and there is no pg_dump of that version or later{why} on this machine. "
