@@ -109,7 +109,7 @@ class Listed(msgspec.Struct, frozen=True):
 class Writer:
     """Writes members one after the other. Made by `writing`. Raises StateDirectoryError for what the disk says."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: io.FileIO, path: Path) -> None:
         self._file = file
         self._path = path
         self._unsynced = 0
@@ -148,16 +148,16 @@ class Writer:
     def end(self) -> None:
         """The two empty blocks at the end of a tar, and everything to the disk."""
         self.put(bytes(2 * _BLOCK))
-        self._file.flush()
         os.fsync(self._file.fileno())
 
     def put(self, piece: bytes) -> None:
         """The next bytes of the file."""
         try:
-            self._file.write(piece)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._file.write(rest) :]
             self._unsynced += len(piece)
             if self._unsynced >= SYNC_EVERY:
-                self._file.flush()
                 os.fdatasync(self._file.fileno())
                 self._unsynced = 0
         except OSError as error:
@@ -199,7 +199,8 @@ def writing(path: Path) -> Iterator[Writer]:
         raise StateDirectoryError(f"cannot write {path}: there is no directory {path.parent}") from None
     except OSError as error:
         raise _explained(path, error) from error
-    with os.fdopen(descriptor, "r+b") as file:
+    # Without a buffer: one that could not be written would be tried again when the file is closed.
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

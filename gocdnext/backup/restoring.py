@@ -23,7 +23,7 @@ from gocdnext.backup.archive import BLOBS, DATABASE, Opened
 from gocdnext.backup.checking import Checked
 from gocdnext.backup.errors import ArchiveError, DifferentError, NotEmptyError, PassphraseError
 from gocdnext.blobs.store import BlobStore
-from gocdnext.db import clients, cluster, migrate, queries, reach, schema, statedir
+from gocdnext.db import clients, cluster, dumps, migrate, queries, reach, schema, statedir
 from gocdnext.db.errors import MigrationError, StateDirectoryError
 from gocdnext.db.pool import Connection, Database
 from gocdnext.db.reach import Reached
@@ -222,6 +222,7 @@ async def _opened(place: Place, database_bytes: int, keys: Mapping[str, bytes]) 
 
 async def _restore_dump(path: Path, place: Place, told: Callable[[str], None]) -> Restored:
     """A dump from before a migration takes the place of the database alone: keys and blobs stay where they are."""
+    _check_sum(path)
     if place.database_url is not None:
         async with _opened(place, 0, {}) as found:
             version = await load(found, path, None, place.pg_bindir, told)
@@ -244,6 +245,19 @@ async def _restore_dump(path: Path, place: Place, told: Callable[[str], None]) -
                 shutil.rmtree(pg, ignore_errors=True)
             state.restored()
     return Restored(version, 0, 0, (), ())
+
+
+def _check_sum(dump: Path) -> None:
+    """Holds a dump against the checksum that lies beside it, if one does. Raises ArchiveError."""
+    try:
+        said = dumps.sum_of(dump).read_text(encoding="utf-8").split()
+        same = said[:1] == [dumps.digest(dump)]
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchiveError(f"cannot read {dump}: {error}") from None
+    if not same:
+        raise ArchiveError(f"{dump} is damaged: it is not what its checksum says. Nothing was changed.")
 
 
 def require_empty(state: Path) -> None:

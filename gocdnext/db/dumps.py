@@ -8,6 +8,7 @@ an earlier upgrade. Nothing here migrates.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -98,6 +99,7 @@ class Dumper:
                 size = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
+            await trio.to_thread.run_sync(_write_sum, making, sum_of(target))
             making.rename(target)
             statedir.sync_directory(folder)
         except OSError as error:
@@ -107,6 +109,21 @@ class Dumper:
         finally:
             making.unlink(missing_ok=True)
         return size
+
+
+def sum_of(dump: Path) -> Path:
+    """Where the checksum of a dump lies, as sha256sum writes it: pg_restore does not notice every cut."""
+    return dump.with_name(f"{dump.name}.sha256")
+
+
+def digest(dump: Path) -> str:
+    """SHA-256 of a file. Raises OSError."""
+    with dump.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_sum(making: Path, target: Path) -> None:
+    target.write_text(f"{digest(making)}  {target.name.removesuffix('.sha256')}\n", encoding="utf-8")
 
 
 def _begin(making: Path) -> int:
@@ -152,6 +169,7 @@ def forget_old(state: Path) -> None:
     """Removes all but the dumps of the last KEPT versions."""
     for _, path in kept(state)[KEPT:]:
         path.unlink(missing_ok=True)
+        sum_of(path).unlink(missing_ok=True)
 
 
 def way_back(state: Path, dump: Path, shown: Callable[[str], str] = shlex.quote) -> str:

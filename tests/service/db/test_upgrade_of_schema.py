@@ -62,7 +62,7 @@ async def test_data_of_the_first_schema_is_brought_to_the_newest(first_release: 
         texts = await db.fetch("SELECT text FROM log_lines ORDER BY run_id, cursor")
         assert [row["text"] for row in texts][:2] == ["line 1", "line 2"]
         assert await schema.bring_up(db, NOW, dumper=dumper(tmp_path, first_release), state=tmp_path) == []
-    (dump,) = (tmp_path / "dumps").iterdir()
+    (dump,) = (tmp_path / "dumps").glob("*.dump")
     assert dump.name == "schema-0001.dump"
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     assert dump.read_bytes()[:5] == b"PGDMP"
