@@ -61,7 +61,7 @@ async def test_a_major_version(reachable: Path, older: Path, monkeypatch: pytest
         with monkeypatch.context() as broken:
             broken.setattr(upgrade, "_workplace", _closed)
             async with trio_asyncio.open_loop():
-                with pytest.raises(DatabaseStartError, match="pg_upgrade ended .* the database is as it was"):
+                with pytest.raises(DatabaseStartError, match=r"pg_upgrade ended .* the database is as it was"):
                     await upgrade.upgrade(state, None, older, check=False, told=said.append)
         assert os.listdir(state.pg) == [str(major)]
         assert (await _rows(state, older))[0] == major
