@@ -104,6 +104,8 @@ class Settings:
     """Seconds; None = for ever."""
     log_archive: str
     """`auto`, `on` or `off`."""
+    log_archive_cache: int
+    """Bytes of archived logs that are kept in memory."""
     dump_before_migration: bool = True
     """Whether the embedded database is dumped before its schema is changed."""
     trusted_proxies: tuple[Network, ...] = ()

@@ -156,6 +156,7 @@ class Conversations:
             receiving.cancel()
             writing.cancel()
             await asyncio.gather(receiving, writing, return_exceptions=True)
+            log.discard()
         if session.superseded or self.stopping:
             return
         try:

@@ -199,8 +199,17 @@ class Receiver:
         return replace(report, status=state.FAILED, error=report.error or problem, outputs={})
 
     async def _complete(self, held: Held, report: JobReport) -> None:
-        await self._persistently(partial(self._complete_once, report))
+        if not await self._at_once(report):
+            await self._persistently(partial(self._complete_once, report))
         self._finished(self._session, held)
+
+    async def _at_once(self, report: JobReport) -> bool:
+        """Nearly every result is one statement on this side. What was under way when the database went is told again."""
+        try:
+            async with asyncio.timeout(COMPLETE_SECONDS):
+                return await self._runs.complete_at_once(report)
+        except (DatabaseUnavailableError, TimeoutError):
+            return False
 
     async def _persistently(self, work: Callable[[], Awaitable[None]], within: float = COMPLETE_SECONDS) -> None:
         """Does the trio function `work`, in tries of `within` seconds, until the database has taken it."""

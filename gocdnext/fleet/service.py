@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -80,6 +81,7 @@ class AgentService(AgentServiceBase):
         """Counts the call, and is the one table from what goes wrong inside to gRPC status codes."""
         method = stream._method_name.rpartition("/")[2]
         self._metrics.rpc_started(method)
+        started = time.monotonic()
         code = "Canceled"
         try:
             async with asyncio.timeout(REQUEST_SECONDS if bounded else None):
@@ -99,7 +101,7 @@ class AgentService(AgentServiceBase):
             _log.exception("agent call failed", method=method)
             raise GRPCError(Status.INTERNAL, "internal error") from error
         finally:
-            self._metrics.rpc_handled(method, code)
+            self._metrics.rpc_handled(method, code, time.monotonic() - started if bounded else None)
 
 
 async def _answer(stream: Stream, kind: type[M], work: Callable[[M], Awaitable[Message]]) -> None:

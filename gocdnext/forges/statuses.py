@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from gocdnext.errors import DomainError
-from gocdnext.providers.accounts import Account
-from gocdnext.providers.errors import ProviderError, checked, number
+from gocdnext.forges.accounts import Account
+from gocdnext.forges.errors import ProviderError, checked, number
 
 BOTH, CHECK_RUN, COMMIT_STATUS = "both", "check_run", "commit_status"
 MODES: Final = (BOTH, CHECK_RUN, COMMIT_STATUS)
@@ -21,7 +21,7 @@ MAX_CONTEXT = 255
 MAX_KEY = 40
 """Characters of Bitbucket's key of a status."""
 MAX_CHECKS = 100
-_log = structlog.get_logger("providers")
+_log = structlog.get_logger("forges")
 
 _CONCLUSIONS = {"success": "success", "failed": "failure", "canceled": "cancelled", "skipped": "neutral"}
 _CHECK_STATUS = {"queued": "queued", "running": "in_progress"}
