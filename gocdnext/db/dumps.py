@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ KEPT = 2
 """Schema versions whose dumps are kept."""
 SPARE_BYTES = 64 * 2**20
 """Bytes that a dump must leave free: PostgreSQL writes its log there while it migrates."""
-COMPRESSION = "--compress=gzip:1"
-"""The cheapest that still makes log lines a fifth: a server does not serve while it is dumped."""
-OLDEST_METHODS = 16
-"""The first pg_dump that knows methods of compression by name."""
+COMPRESSED, PLAIN = "--compress=1", "--compress=0"
+"""Levels of pg_dump: the cheapest that still makes log lines a fifth, and none."""
+ROOMY = 4
+"""So many times the rows have to be free for a dump that is not compressed: a server does not serve while it is dumped, and
+compressing takes most of that time."""
 _NAME = re.compile(r"schema-(\d{4})\.dump")
 _SQL = queries.load("dumps")
 _log = structlog.get_logger(__name__)
@@ -83,18 +84,19 @@ class Dumper:
                 "backup of your own."
             )
         programs = await trio.to_thread.run_sync(clients.find_clients, about.major, self.pg_bindir)
-        size = await self._write(programs, about, folder, target)
+        call = command(programs, about, compress=free < ROOMY * about.row_bytes + SPARE_BYTES)
+        size = await self._write(call, folder, target)
         forget_old(self.state)
         _log.info("the database is dumped", file=str(target), mib=size // 2**20)
         return target
 
-    async def _write(self, programs: Clients, about: About, folder: Path, target: Path) -> int:
+    async def _write(self, call: Sequence[str | Path], folder: Path, target: Path) -> int:
         """Whole and on the disk before it has its name."""
         making = target.with_name(f"{target.name}.tmp")
         try:
             descriptor = _begin(making)
             try:
-                await clients.into_file(command(programs, about), clients.environment(self.connect), descriptor)
+                await clients.into_file(call, clients.environment(self.connect), descriptor)
                 await trio.to_thread.run_sync(os.fsync, descriptor)
                 size = os.fstat(descriptor).st_size
             finally:
@@ -140,13 +142,13 @@ async def about_of(conn: Connection) -> About:
     return About(**row)
 
 
-def command(programs: Clients, about: About, snapshot: str = "") -> list[str | Path]:
+def command(programs: Clients, about: About, snapshot: str = "", *, compress: bool = True) -> list[str | Path]:
     """The call of pg_dump: our schema only, for whoever restores it; of a moment that another transaction holds, if said."""
     schema = about.schema_name.replace('"', '""')
     made: list[str | Path] = [
         programs.program("pg_dump"),
         "--format=custom",
-        COMPRESSION if programs.major >= OLDEST_METHODS else "--compress=1",
+        COMPRESSED if compress else PLAIN,
         "--no-owner",
         "--no-privileges",
         "--no-password",
