@@ -127,6 +127,48 @@ def rotate_key(drop_old: bool, as_json: bool, state: Path | None, database_url: 
         )
 
 
+@admin.command("upgrade-database")
+@click.option("--check", is_flag=True, help="Only say whether it could be upgraded.")
+@click.option(
+    "--old-bindir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="The programs of the PostgreSQL that made the database. Default: what an earlier gocdnext left, or the system's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@state_option
+def upgrade_database(check: bool, old_bindir: Path | None, as_json: bool, state: Path | None) -> None:
+    """Bring the embedded database to the PostgreSQL of this program, while no server runs on it.
+
+    A minor version needs nothing but a start. For a major one the database is dumped, then copied by pg_upgrade; the old
+    data directory is kept. Whatever fails leaves the database as it was.
+    """
+    from gocdnext.db.upgrade import Upgraded
+
+    settings = _settings(state)
+
+    async def work() -> Upgraded:
+        import trio_asyncio
+
+        from gocdnext.db import statedir, upgrade
+
+        with statedir.open_state(settings.state_dir) as opened:
+            async with trio_asyncio.open_loop():
+                return await upgrade.upgrade(opened, settings.pg_bindir, old_bindir, check=check, told=_progress)
+
+    if not settings.state_dir.exists():
+        raise Cannot(f"there is no state directory {settings.state_dir}: say --state")
+    done = _beside(work)
+    if as_json:
+        kept = str(done.kept) if done.kept else None
+        print_json({"from": done.old, "to": done.new, "changed": done.kept is not None, "kept": kept})
+    elif done.old == done.new:
+        click.echo(f"PostgreSQL {done.old} is what this program has: there is nothing to upgrade")
+    else:
+        click.echo(f"PostgreSQL {done.old} can be" if check else f"PostgreSQL {done.old} is", nl=False)
+        click.echo(f" upgraded to {done.new}")
+
+
 def _progress(text: str) -> None:
     click.echo(text, err=True)
 
@@ -162,22 +204,27 @@ def _settings(state: Path | None) -> Settings:
 
 def _with_database(settings: Settings, database_url: str | None, work: Callable[[Database], Awaitable[T]]) -> T:
     """Does the work on the server's database. Its errors end the command with a sentence, never with the URL."""
-    import trio
-
-    from gocdnext import journal
-    from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
-    from gocdnext.db.pool import DatabaseUnavailableError
     from gocdnext.db.reach import reach
-    from gocdnext.errors import DomainError
-
-    # Standard output is for the answer, which may be JSON.
-    journal.configure("error", sys.stderr.buffer)
 
     async def main() -> T:
         url = database_url or settings.database_url
         async with reach(url, settings.state_dir, settings.pg_bindir) as db:
             return await work(db)
 
+    return _beside(main)
+
+
+def _beside(main: Callable[[], Awaitable[T]]) -> T:
+    """Runs what is done beside the server."""
+    import trio
+
+    from gocdnext import journal
+    from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
+    from gocdnext.db.pool import DatabaseUnavailableError
+    from gocdnext.errors import DomainError
+
+    # Standard output is for the answer, which may be JSON.
+    journal.configure("error", sys.stderr.buffer)
     unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
     refused: list[BaseException] = []
     away: list[BaseException] = []

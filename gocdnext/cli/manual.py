@@ -22,6 +22,12 @@ def configuration() -> str:
     client = (
         ("GOCDNEXT_SERVER_URL", "url", "http://localhost:8153", "The server that commands talk to; `--server` wins."),
         ("GOCDNEXT_TOKEN", "secret", "", "The bearer token that commands send."),
+        (
+            "GOCDNEXT_BACKUP_PASSPHRASE",
+            "secret",
+            "",
+            "What keys in a backup are sealed with; `--passphrase-file` wins.",
+        ),
     )
     return "\n".join(
         [

@@ -68,6 +68,8 @@ COMMANDS = {
     "profiles": Entry("server_settings", "profiles", "Runner profiles."),
     "health": Entry("server_settings", "health", "Show how the server is."),
     "admin": Entry("admin", "admin", "Accounts from beside the server, without signing in."),
+    "backup": Entry("backup", "backup", "Back up a server while it runs, and prove that a backup is good."),
+    "restore": Entry("backup", "restore", "Restore a backup into an empty state directory or database."),
     "oidc": Entry("issuer", "oidc", "The keys that identity tokens of jobs are signed with."),
     "setup-code": Entry("admin", "setup_code", "Show the code that makes the first admin."),
     "audit": Entry("audit", "audit", "Show who did what, or tried to; follow it, or export it."),

@@ -53,6 +53,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         agent_lease=read.window("GOCDNEXT_AGENT_LEASE", 1, 600) or 0,
         approval_timeout=read.window("GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT", 60, 2160 * 3600),
         log_months_ahead=read.number("GOCDNEXT_LOG_MONTHS_AHEAD", 1, 24),
+        dump_before_migration=read.switch("GOCDNEXT_DUMP_BEFORE_MIGRATION", unset=True),
         runner_profiles_file=Path(file) if (file := read.text("GOCDNEXT_RUNNER_PROFILES_FILE")) else None,
         trusted_proxies=read.networks("GOCDNEXT_TRUSTED_PROXIES"),
         quotas=Quotas(

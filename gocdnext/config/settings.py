@@ -110,6 +110,8 @@ class Settings:
     """`auto`, `on` or `off`."""
     log_archive_cache: int
     """Bytes of archived logs that are kept in memory."""
+    dump_before_migration: bool = True
+    """Whether the embedded database is dumped before its schema is changed."""
     trusted_proxies: tuple[Network, ...] = ()
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""

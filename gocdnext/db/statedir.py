@@ -27,12 +27,15 @@ from pathlib import Path
 import structlog
 
 from gocdnext.db.errors import InstanceRunningError, StateDirectoryError, state_error
+from gocdnext.db.processes import sync_filesystem
 from gocdnext.db.serviceuser import ServiceUser
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that the path of a unix socket may have on Linux."""
 SOCKET_NAME = ".s.PGSQL.5432"
 KEY_BYTES = 32
+UNFINISHED = "restore-unfinished"
+"""A file that is there while a restore is under way."""
 _NAME_OF_KEY = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 log = structlog.get_logger(__name__)
@@ -77,6 +80,15 @@ class StateDir:
         except OSError as error:
             raise state_error(path, error) from error
 
+    def keep_key(self, name: str, key: bytes) -> None:
+        """Writes a key that comes from elsewhere; one that is there already stays. Raises StateDirectoryError."""
+        path = self._key_path(name)
+        try:
+            if not path.exists():
+                _make_key(path, key)
+        except OSError as error:
+            raise state_error(path, error) from error
+
     def drop_key(self, name: str) -> None:
         """Removes a key that has served. Raises StateDirectoryError."""
         path = self._key_path(name)
@@ -85,6 +97,15 @@ class StateDir:
             sync_directory(self.path)
         except OSError as error:
             raise state_error(path, error) from error
+
+    def restored(self) -> None:
+        """A restore has ended well: everything of it is on the disk, and the directory may be used."""
+        try:
+            sync_filesystem(self.path)
+            (self.path / UNFINISHED).unlink(missing_ok=True)
+            sync_directory(self.path)
+        except OSError as error:
+            raise state_error(self.path, error) from error
 
     def _key_path(self, name: str) -> Path:
         if not name or not _NAME_OF_KEY.issuperset(name):
@@ -107,9 +128,10 @@ def read_key_file(path: Path, name: str) -> bytes | None:
 
 
 @contextlib.contextmanager
-def open_state(path: Path) -> Iterator[StateDir]:
+def open_state(path: Path, *, restoring: bool = False) -> Iterator[StateDir]:
     """Makes the state directory if need be, locks it and gives it. The lock ends with the block, or with the process.
 
+    With `restoring` nobody else opens it until `StateDir.restored`, should this process end before.
     Raises InstanceRunningError when another process has it, StateDirectoryError when it cannot be used.
     """
     path = path.resolve()
@@ -123,12 +145,26 @@ def open_state(path: Path) -> Iterator[StateDir]:
         _lock(lock, path)
         try:
             os.pwrite(lock, f"{os.getpid()}\n".rjust(16).encode(), 0)
+            _mark(path, restoring)
             _private_folder(path / "log", 0o700)
         except OSError as error:
             raise state_error(path, error) from error
         yield StateDir(path)
     finally:
         os.close(lock)
+
+
+def _mark(path: Path, restoring: bool) -> None:
+    """Refuses a directory whose restore broke off, or marks the one that begins."""
+    marker = path / UNFINISHED
+    if restoring:
+        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        sync_directory(path)
+    elif os.path.lexists(marker):
+        raise StateDirectoryError(
+            f"a restore into {path} broke off, and half of it lies there. Remove what is in the directory and restore again: "
+            "gocdnext restore"
+        )
 
 
 def prepare_for_postgres(state: StateDir, user: ServiceUser) -> None:
@@ -314,14 +350,14 @@ def _own_folder(path: Path, user: ServiceUser) -> bool:
     return status.st_uid == user.uid
 
 
-def _make_key(path: Path) -> None:
-    """Writes a new key: whole and on the disk before it has its name. The lock keeps others out."""
+def _make_key(path: Path, key: bytes | None = None) -> None:
+    """Writes a key, a new one if none is given: whole and on the disk before it has its name. The lock keeps others out."""
     making = path.with_name(f"{path.name}.tmp")
     making.unlink(missing_ok=True)
     descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
     try:
         os.fchmod(descriptor, 0o400)
-        if os.write(descriptor, secrets.token_bytes(KEY_BYTES)) != KEY_BYTES:
+        if os.write(descriptor, key or secrets.token_bytes(KEY_BYTES)) != KEY_BYTES:
             raise StateDirectoryError(f"{making} could not be written whole; is the disk full?")
         os.fsync(descriptor)
     finally:

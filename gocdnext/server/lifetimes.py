@@ -14,7 +14,6 @@ import gc
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import structlog
 import trio
 import trio_asyncio
@@ -23,7 +22,8 @@ from gocdnext import __version__, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import utc_now
 from gocdnext.config import Settings, format_address
-from gocdnext.db import cluster, listener, migrate, pooling, queries
+from gocdnext.db import cluster, listener, pooling, schema
+from gocdnext.db.dumps import Dumper
 from gocdnext.db.pool import Database, open_pool
 from gocdnext.db.statedir import StateDir
 from gocdnext.logs import partitions as log_partitions
@@ -61,7 +61,7 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
             open_pool(connect, size=settings.pool_size) as db,
             Outbound(settings.outbound, utc_now) as outbound,
         ):
-            await _bring_up_schema(db, settings)
+            await _bring_up_schema(db, settings, Dumper(state.path, connect, settings.pg_bindir))
             if settings.runner_profiles_file is not None:
                 await profile_file.load(db, settings.runner_profiles_file, utc_now(), uuid4)
             identity = await wiring.identity_of(settings, state, db)
@@ -104,13 +104,13 @@ async def _start_database(settings: Settings, state: StateDir, nursery: trio.Nur
     return connect
 
 
-async def _bring_up_schema(db: Database, settings: Settings) -> None:
-    async def work(conn: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-        if settings.database_url is not None:
-            await cluster.check_external(conn)
-        return await migrate.migrate(conn, queries.sql_dir() / "migrations", now=utc_now())
-
-    applied = await db.run(work)
+async def _bring_up_schema(db: Database, settings: Settings, dumper: Dumper) -> None:
+    """An embedded database is dumped before it is changed; backups of an external one are its operator's."""
+    embedded = settings.database_url is None
+    if not embedded:
+        await db.run(cluster.check_external)
+    wanted = dumper if embedded and settings.dump_before_migration else None
+    applied = await schema.bring_up(db, utc_now(), dumper=wanted, state=dumper.state if embedded else None)
     if applied:
         _log.info("schema brought up to date", migrations=applied)
     await log_partitions.ensure(db, utc_now(), settings.log_months_ahead)
