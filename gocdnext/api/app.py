@@ -155,6 +155,7 @@ async def _check() -> Response | None:
 
 async def _finish(response: Response) -> Response:
     request_ids.finish(response)
+    compression.tell(response)
     conditional.finish(request, response)
     await compression.finish(request, response)
     cors.allow(request, response)

@@ -21,13 +21,17 @@ _GZIP = 31
 """Window bits that ask zlib for the gzip format."""
 
 
+def tell(response: Response) -> None:
+    """Says that the body depends on what the client accepts. Before a 304 takes its place, which says it too (RFC 9110,
+    15.4.5)."""
+    if _body(response) is not None:
+        response.vary.add("Accept-Encoding")
+
+
 async def finish(request: Request, response: Response) -> None:
     """Compresses the body of an answer that is complete and has no encoding yet."""
-    body = response.response
-    if not isinstance(body, DataBody) or len(body.data) <= SMALLEST or "Content-Encoding" in response.headers:
-        return
-    response.vary.add("Accept-Encoding")
-    if request.accept_encodings.quality("gzip") <= 0:
+    body = _body(response)
+    if body is None or request.accept_encodings.quality("gzip") <= 0:
         return
     kept = response.rendered if isinstance(response, KeptResponse) else None
     packed = kept.packed if kept is not None else None
@@ -37,6 +41,14 @@ async def finish(request: Request, response: Response) -> None:
             kept.packed = packed
     response.set_data(packed)
     response.headers["Content-Encoding"] = "gzip"
+
+
+def _body(response: Response) -> DataBody | None:
+    """What is worth compressing, or None."""
+    body = response.response
+    if not isinstance(body, DataBody) or len(body.data) <= SMALLEST or "Content-Encoding" in response.headers:
+        return None
+    return body
 
 
 async def _packed(data: bytes) -> bytes:

@@ -131,7 +131,7 @@ def run_detail(row: Row, stages: list[wire.StageDetail]) -> wire.RunDetail:
     return wire.RunDetail(
         **_run_fields(row, row["id"]),
         project_slug=row["project_slug"],
-        check_reporting_mode="both",
+        check_reporting_mode=row["check_reporting_mode"],
         cause_detail=row["cause_detail"],
         revisions=row["revisions"],
         stages=stages,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -25,7 +25,7 @@ from gocdnext.runs.changes import Changes
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.crowd import Create
 from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
-from gocdnext.runs.replay import replay
+from gocdnext.runs.replay import known_as, replay, source_of
 from gocdnext.runs.settling import Done
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
@@ -214,24 +214,29 @@ class RunService:
 
         Raises NotFoundError, ConflictError (still active), UnprocessableError (nothing to replay).
         """
-        run = await self._changes.read(run_id)
-        if run is None:
-            raise NotFoundError("run not found")
-        return await self.create(replay(run, triggered_by))
+        return await self.create(await self._replay(run_id, triggered_by))
 
     async def rerun_once(
         self, run_id: UUID, triggered_by: str, claim: Callable[[Connection], Awaitable[bool]]
     ) -> CreatedRun | None:
         """`rerun`, if `claim` (asyncio side, in the transaction that makes the run) says that it is to be; else None."""
-        run = await self._changes.read(run_id)
-        if run is None:
-            raise NotFoundError("run not found")
-        new = replay(run, triggered_by)
+        new = await self._replay(run_id, triggered_by)
 
         async def work(conn: Connection, create: Create) -> CreatedRun | None:
             return await create(new) if await claim(conn) else None
 
         return await self.create_in(work)
+
+    async def _replay(self, run_id: UUID, triggered_by: str) -> NewRun:
+        run = await self._changes.read(run_id)
+        if run is None:
+            raise NotFoundError("run not found")
+        new = replay(run, triggered_by)
+        source = source_of(new.revisions)
+        if source is None:
+            return new
+        material, revision = source
+        return known_as(new, material, await self._db.fetchval(_SQL.modification, material, *astuple(revision)))
 
     async def reasons(self, run_ids: Collection[UUID]) -> dict[UUID, Reasons]:
         """Why runs and their jobs wait, from the function that decides; one statement. A run that is gone is left out."""

@@ -1,5 +1,12 @@
 -- Statements that change runs. Reading for people is in runs_read.sql.
 
+-- name: modification
+-- The newest record of a revision ($2) of a branch ($3) of a material ($1), whatever told of it.
+SELECT id FROM modifications
+WHERE material_id = $1 AND revision = $2 AND branch = $3
+ORDER BY id DESC
+LIMIT 1;
+
 -- name: lock_pipeline
 -- What the next run of a pipeline takes over, under the pipeline's row lock, which keeps its number.
 SELECT

@@ -129,6 +129,7 @@ SELECT
     r.finished_at,
     r.triggered_by,
     p.slug AS project_slug,
+    p.check_reporting_mode,
     r.cause_detail,
     r.revisions,
     (

@@ -63,6 +63,8 @@ async def test_gzip(world: World, pipelines: int) -> None:
         assert {"Accept-Encoding", "Origin"} & set(answer.headers["vary"].split(", ")) == {"Accept-Encoding"}
         assert answer.headers["etag"] == plain.headers["etag"]
     assert gzip.decompress(raw) == plain.content
+    again = await world.http.get(path, headers={"If-None-Match": plain.headers["etag"]})
+    assert (again.status_code, again.headers["vary"]) == (304, "Accept-Encoding")
     for said in ("gzip;q=0", "", "br"):
         answer = await world.http.get(path, headers={"Accept-Encoding": said})
         assert "content-encoding" not in answer.headers

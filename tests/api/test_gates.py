@@ -141,16 +141,36 @@ async def test_a_run_without_revisions_cannot_be_replayed_and_an_active_one_not_
 
 async def test_a_run_is_replayed_with_all_its_revisions(world: World) -> None:
     run_id, gate = await gated(world)
-    revisions = {"m1": {"revision": "aaa", "branch": "main"}, "m2": {"revision": "bbb", "branch": ""}}
-    await world.db.execute("UPDATE runs SET revisions = $1, cause = 'webhook'", revisions)
+    material = await world.db.fetchval("SELECT id FROM materials")
+    revisions = {str(material): {"revision": "aaa", "branch": "main"}, "m2": {"revision": "bbb", "branch": ""}}
+    came = {"material_id": "another", "modification_id": 0, "pr_title": "kept"}
+    await world.db.execute("UPDATE runs SET revisions = $1, cause_detail = $2, cause = 'webhook'", revisions, came)
     await vote(world, gate, "cy", "reject")
+    gone = await world.http.post(f"/api/v1/runs/{run_id}/rerun")
+    assert (gone.status_code, gone.json()["error"]) == (
+        422,
+        "cannot replay this run: source revision is no longer available",
+    )
+    modification = await world.db.fetchval(
+        "INSERT INTO modifications (material_id, revision, branch, detected_at)"
+        " VALUES ($1, 'aaa', 'main', $2) RETURNING id",
+        material,
+        world.now,
+    )
     answer = await world.http.post(f"/api/v1/runs/{run_id}/rerun", json={"triggered_by": "ann"})
     made = answer.json()
     assert (answer.status_code, made["counter"], made["rerun_of"]) == (202, 2, run_id)
     assert made["id"] == made["run_id"]
     detail = (await world.http.get(f"/api/v1/runs/{made['id']}")).json()
     assert (detail["revisions"], detail["cause"], detail["triggered_by"]) == (revisions, "webhook", "ann")
-    assert detail["cause_detail"]["rerun_of"] == run_id
+    assert detail["cause_detail"] == {
+        "pr_title": "kept",
+        "provider": "api",
+        "delivery": f"rerun-{run_id}",
+        "rerun_of": run_id,
+        "material_id": str(material),
+        "modification_id": modification,
+    }
 
 
 async def test_whatever_waits_says_why(world: World) -> None:

@@ -152,6 +152,11 @@ async def test_life_of_a_run(world: World) -> None:
     assert one["jobs"][0]["run_counter"] == 1
     assert len((await get(world, f"/api/v1/agents/{agent.id}", jobs=1))["jobs"]) == 1
 
+    # How its project tells providers of runs: as it is set now, also in an answer that was kept.
+    changed = await world.http.put("/api/v1/projects/billing/check-reporting", json={"mode": "check_run"})
+    assert changed.status_code == 200, changed.text
+    assert (await get(world, f"/api/v1/runs/{run_id}"))["check_reporting_mode"] == "check_run"
+
 
 async def test_failing_and_canceled_projects(world: World) -> None:
     made = await world.apply(files={"a.yaml": pipeline("a"), "b.yaml": pipeline("b")})

@@ -352,6 +352,9 @@ class PureWorld(World):
     async def keep_agent(self, agent_id: UUID, name: str, *, online: bool) -> None:
         (self.pure.online.add if online else self.pure.online.discard)(agent_id)
 
+    async def keep_modification(self, pipeline_id: UUID, material: str, revision: Revision) -> None:
+        """The core alone knows no records of revisions."""
+
     async def keep_artifacts(self, run: Run, job: Job, paths: list[str]) -> None:
         self.pure.artifacts[job.id, job.attempt] = paths
 

@@ -139,6 +139,24 @@ class World:
             self.now + timedelta(days=365),
         )
 
+    async def keep_modification(self, pipeline_id: UUID, material: str, revision: Revision) -> None:
+        """The record that whoever told of a revision leaves: without one a run is not repeated."""
+        await self.db.execute(
+            "INSERT INTO materials (id, pipeline_id, type, fingerprint, config, created_at)"
+            " VALUES ($1, $2, 'manual', 'assumed', '{}', $3) ON CONFLICT DO NOTHING",
+            UUID(material),
+            pipeline_id,
+            self.now,
+        )
+        await self.db.execute(
+            "INSERT INTO modifications (material_id, revision, branch, detected_at) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            UUID(material),
+            revision.revision,
+            revision.branch,
+            self.now,
+        )
+
     async def keep_artifacts(self, run: Run, job: Job, paths: list[str]) -> None:
         """What the job has delivered, ready."""
         await self.db.execute(
@@ -284,6 +302,8 @@ class World:
         revisions = {key: Revision(revision, branch)} if revision else {}
         detail = {"pr_labels": step["labels"]} if "labels" in step else {}
         cause = step.get("cause", "manual")
+        if revisions:
+            await self.keep_modification(pipeline_id, key, revisions[key])
         await self.runs.create(NewRun(pipeline_id, cause, "manual", revisions, detail, ref=branch if revisions else ""))
         self.now += timedelta(seconds=1)
 
