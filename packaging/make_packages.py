@@ -25,6 +25,7 @@ def build_deb(executable: Path, who: Identity, work: Path, output: Path) -> Path
     """The Debian package. Returns its path."""
     tree = remade(work / "deb")
     system_tree(executable, tree, inventory(executable), zsh_functions="vendor-completions")
+    put(tree / "usr/share/doc/gocdnext/copyright", (PACKAGING / "deb" / "copyright").read_bytes())
     files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
     control = (PACKAGING / "deb" / "control").read_text()
     values = {
@@ -54,6 +55,8 @@ def build_rpm(executable: Path, who: Identity, work: Path, output: Path) -> Path
     """The RPM package. Returns its path."""
     tree = remade(work / "rpm")
     system_tree(executable, tree, inventory(executable), zsh_functions="site-functions")
+    put(tree / "usr/share/licenses/gocdnext/LICENSE", (ROOT / "LICENSE").read_bytes())
+    settle(tree)
     top = remade(work / "rpmbuild")
     settings = {
         "_topdir": top,

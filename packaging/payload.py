@@ -118,7 +118,7 @@ def manual(version: str) -> Iterator[tuple[str, bytes]]:
     """File name and content of the man page of every command, the first one that of the program. Made by click-man."""
     from gocdnext.cli.program import program
 
-    yield from _pages(program, click.Context(program, info_name="gocdnext"), version)
+    yield from _pages(program, click.Context(program, info_name="gocdnext", **program.context_settings), version)
 
 
 def _pages(command: click.Command, context: click.Context, version: str) -> Iterator[tuple[str, bytes]]:
@@ -192,7 +192,8 @@ def system_tree(executable: Path, folder: Path, inventory: str, zsh_functions: s
     }
     for shell, script in completions():
         put(share / places[shell], script)
-    put(share / "doc/gocdnext/copyright", (ROOT / "LICENSE").read_bytes())
+    changes = gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), 9, mtime=0)
+    put(share / "doc/gocdnext/changelog.gz", changes)
     put(share / "doc/gocdnext/sbom.cdx.json", inventory)
     for path in documentation():
         put(share / "doc/gocdnext" / path.name, path.read_bytes())
