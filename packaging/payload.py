@@ -22,8 +22,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import click
-from make_zipapp import EPOCH, files_below
+import click  # noqa: E402
+from make_zipapp import EPOCH, files_below  # noqa: E402
 
 SYSTEM = ROOT / "packaging" / "system"
 DATE = int(EPOCH)

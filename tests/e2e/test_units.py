@@ -30,9 +30,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
     text = (FOLDER / name).read_text().replace("/opt/gocdnext/gocdnext", "/bin/true")
     for unit in UNITS:
         (tmp_path / unit).write_text(text if unit == name else "[Service]\nExecStart=/bin/true\n")
-    done = subprocess.run(
-        [analyze, "verify", tmp_path / name], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([analyze, "verify", tmp_path / name], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -56,7 +56,7 @@ def test_what_is_inside(program: Path) -> None:
 @pytest.mark.slow
 def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
     build("--without-postgres")
-    for name in ("gocdnext", "sql", "plugins", "packaging"):
+    for name in ("gocdnext", "sql", "plugins", "packaging", "docs"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock", "requirements-embedded.lock"):
