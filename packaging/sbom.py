@@ -22,7 +22,6 @@ from cyclonedx.factory.license import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
 from make_zipapp import EPOCH
 from packageurl import PackageURL
@@ -48,7 +47,7 @@ def inventory(executable: Path) -> str:
         names = sorted(archive.namelist())
         packed = [HeaderParser().parsestr(archive.read(name).decode()) for name in names if METADATA.fullmatch(name)]
         inner = [json.loads(archive.read(name)) for name in names if INNER.fullmatch(name)]
-    libraries = {canonicalize_name(each["Name"]): library(each) for each in packed}
+    libraries: dict[str, Component] = {canonicalize_name(each["Name"]): library(each) for each in packed}
     program = libraries.pop(canonicalize_name("gocdnext"))
     program.type = ComponentType.APPLICATION
     program.hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=checksum))
@@ -82,7 +81,7 @@ def licence(metadata: Message) -> str:
 
 
 def component(url: PackageURL, licence_text: str, description: str = "") -> Component:
-    licences: list[License] = [LicenseFactory().make_from_string(licence_text)] if licence_text else []  # type: ignore[list-item]
+    licences = [LicenseFactory().make_from_string(licence_text)] if licence_text else []
     return Component(
         name=url.name,
         version=url.version,
