@@ -114,6 +114,15 @@ def test_it_unpacks_once_and_starts_from_there(program: Path, tmp_path: Path) ->
     assert "from the folder" in run(program, "--version", SHIV_ROOT=root).stdout
 
 
+def test_a_service_keeps_only_what_it_runs_from(program: Path, tmp_path: Path) -> None:
+    """systemd names the cache directory of a service to it; folders of other people are left alone."""
+    for root, cache, kept in ((tmp_path / "a/shiv", tmp_path / "a", False), (tmp_path / "b/shiv", tmp_path, True)):
+        (root / "gocdnext_older").mkdir(parents=True)
+        assert run(program, "--version", SHIV_ROOT=str(root), CACHE_DIRECTORY=str(cache)).returncode == 0
+        assert (root / "gocdnext_older").exists() == kept
+        assert len([entry for entry in root.iterdir() if entry.is_dir()]) == 1 + kept
+
+
 def no_place(tmp_path: Path) -> str:
     return "/proc/no-such-place"
 
