@@ -47,9 +47,9 @@ def test_the_unit_is_locked_up(name: str, most: int) -> None:
 
 
 def test_the_agent_can_still_build_its_sandbox() -> None:
-    """Under any of these bubblewrap gets no name spaces, or no /proc of its own (seen in a booted machine)."""
+    """Under either of these bubblewrap gives up (tried one by one in a booted machine)."""
     settings = (FOLDER / "gocdnext-agent.service").read_text().splitlines()
-    refused = ("RestrictNamespaces=", "ProtectKernelTunables=", "ProtectKernelLogs=", "ProcSubset=")
+    refused = ("RestrictNamespaces=", "ProcSubset=")
     assert not [line for line in settings if line.startswith(refused)]
 
 
