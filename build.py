@@ -9,6 +9,8 @@ usage: python3 build.py VERB [ARGUMENTS]
   nightly [ARGS]    the tests that take minutes: fuzzing, hundreds of kills
   lint              formatting, style, types and SQL
   zipapp            build dist/gocdnext, the one-file program (--with-postgres or --without-postgres: only that one)
+  packages          build the .deb and the .rpm (dpkg-deb and rpmbuild must be there)
+  bundle            build the archive for sites without a network
   bench [NAME ...]  measure the figures of the project and print them beside their goals
   docs              write the generated pages of docs/ again from the program
   proto             generate the wire modules again from gocdnext/proto/agent.proto
@@ -160,6 +162,16 @@ def zipapp(arguments: list[str]) -> None:
     become(PYTHON, "packaging/make_zipapp.py", *arguments)
 
 
+def packages(arguments: list[str]) -> None:
+    run(PYTHON, "packaging/make_zipapp.py", "--with-postgres")
+    become(PYTHON, "packaging/make_packages.py", *arguments)
+
+
+def bundle(arguments: list[str]) -> None:
+    run(PYTHON, "packaging/make_zipapp.py", "--with-postgres")
+    become(PYTHON, "packaging/make_bundle.py", *arguments)
+
+
 def bench(arguments: list[str]) -> None:
     run(PYTHON, "packaging/make_zipapp.py")
     become(PYTHON, "packaging/run_bench.py", *arguments)
@@ -194,7 +206,9 @@ def lock(arguments: list[str]) -> None:
     say("wrote requirements.lock and requirements-dev.lock; the next verb installs them")
 
 
-VERBS = {verb.__name__: verb for verb in (demo, test, nightly, lint, zipapp, bench, docs, proto, lock)}
+VERBS = {
+    verb.__name__: verb for verb in (demo, test, nightly, lint, zipapp, packages, bundle, bench, docs, proto, lock)
+}
 
 
 def main() -> None:

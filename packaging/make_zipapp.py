@@ -35,6 +35,8 @@ TOOLS = [Path(__file__), ROOT / "packaging" / "trim_elf.py"]
 EPOCH = "1767225600"
 """Date of every entry in the file, Unix seconds. A constant: when it is built or committed changes nothing."""
 MEGABYTE = 1_000_000
+LZMA_FROM = 256_000
+"""Bytes from which a file is packed with LZMA: compiled modules get a fifth smaller, and unpacking takes longer, once."""
 KEEP_OLD = 24 * 3600
 """Seconds that what belonged to an earlier build is kept in .build: a demonstration may still run from it."""
 GOALS = {"gocdnext": 24 * MEGABYTE, "gocdnext-without-postgres": 10 * MEGABYTE}
@@ -52,6 +54,9 @@ JUNK_PATHS = (
 )
 LEXERS = frozenset({"__init__.py", "_mapping.py", "python.py"})
 """What stays of `pygments/lexers`: rich colours Python tracebacks and nothing else here."""
+
+WRITTEN_BY_PROGRAM = ("cli.md", "configuration.md")
+"""Pages of the documentation that the program makes itself when they are asked for."""
 
 # The PostgreSQL payload is a list of what is wanted: server, client tools for backup and upgrade, encodings, no contrib
 # but what an operator needs to look at a sick database.
@@ -194,7 +199,7 @@ def strip_postgres(payload: Path) -> None:
 
 def project_files() -> list[Path]:
     """Every file of ours that goes in, or decides what goes in."""
-    folders = [ROOT / name for name in ("gocdnext", "sql", "plugins")]
+    folders = [ROOT / name for name in ("gocdnext", "sql", "plugins", "docs", "packaging/system")]
     single = [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE", *TOOLS, START]
     return [path for folder in folders if folder.is_dir() for path in files_below(folder)] + single
 
@@ -237,6 +242,8 @@ def pack(name: str, with_postgres: bool) -> Path:
     shutil.rmtree(project, ignore_errors=True)
     pip_install(project, "--no-build-isolation", ".")
     strip_packages(project)
+    for page in WRITTEN_BY_PROGRAM:
+        (project / "gocdnext" / "docs" / page).unlink(missing_ok=True)
     shutil.copytree(project, site, dirs_exist_ok=True)
     shutil.rmtree(project)
     normalise_modes(site)
@@ -264,7 +271,9 @@ def add_start(archive_path: Path) -> None:
                 content = old.read(entry)
                 if entry.filename == "__main__.py":
                     content = START.read_bytes().replace(b'BUILT_FOR = ((3, 11), "x86_64")\n', tag.encode())
-                new.writestr(entry, content)
+                # What Python imports from the archive itself must be deflated; the big ones are only ever unpacked.
+                method = zipfile.ZIP_LZMA if len(content) >= LZMA_FROM else zipfile.ZIP_DEFLATED
+                new.writestr(entry, content, method, compresslevel=9)
     part.chmod(0o755)
     part.replace(archive_path)
 

@@ -58,6 +58,18 @@ def main() -> None:
     sys.exit(program())
 
 
+def forget_older(folder: str, root: str) -> None:
+    """Remove what earlier files unpacked, in the cache directory of a service: nobody else runs from there."""
+    own = os.environ.get("CACHE_DIRECTORY", "")
+    if not own or os.path.dirname(os.path.realpath(root)) != os.path.realpath(own):
+        return
+    import shutil
+
+    for entry in os.scandir(root):
+        if entry.is_dir(follow_symlinks=False) and entry.path != folder:
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
 def unpack(folder: str, root: str) -> None:
     """Unpack the file into a folder; others that start at the same time wait, and find it done."""
     from pathlib import Path
@@ -69,9 +81,13 @@ def unpack(folder: str, root: str) -> None:
         trusted(root)
         with current_zipfile() as archive:
             extract_site_packages(archive, Path(folder))
+        forget_older(folder, root)
     except OSError as error:
         advice = "Free space there, or set SHIV_ROOT to a folder that this user owns."
         raise refusal(f"cannot unpack into {root}: {error.strerror}. {advice}") from None
+    except RuntimeError as error:
+        # zipfile's word for a Python that was compiled without lzma.
+        raise refusal(f"this Python cannot unpack it ({error}). Use the Python of the distribution, whole.") from None
 
 
 main()

@@ -56,7 +56,7 @@ def test_what_is_inside(program: Path) -> None:
 @pytest.mark.slow
 def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
     build("--without-postgres")
-    for name in ("gocdnext", "sql", "plugins", "packaging"):
+    for name in ("gocdnext", "sql", "plugins", "packaging", "docs"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock", "requirements-embedded.lock"):
@@ -112,6 +112,15 @@ def test_it_unpacks_once_and_starts_from_there(program: Path, tmp_path: Path) ->
     marker = unpacked[0] / "site-packages" / "gocdnext" / "__init__.py"
     marker.write_text('__version__ = "from the folder"\n')
     assert "from the folder" in run(program, "--version", SHIV_ROOT=root).stdout
+
+
+def test_a_service_keeps_only_what_it_runs_from(program: Path, tmp_path: Path) -> None:
+    """systemd names the cache directory of a service to it; folders of other people are left alone."""
+    for root, cache, kept in ((tmp_path / "a/shiv", tmp_path / "a", False), (tmp_path / "b/shiv", tmp_path, True)):
+        (root / "gocdnext_older").mkdir(parents=True)
+        assert run(program, "--version", SHIV_ROOT=str(root), CACHE_DIRECTORY=str(cache)).returncode == 0
+        assert (root / "gocdnext_older").exists() == kept
+        assert len([entry for entry in root.iterdir() if entry.is_dir()]) == 1 + kept
 
 
 def no_place(tmp_path: Path) -> str:
