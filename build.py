@@ -10,7 +10,7 @@ usage: python3 build.py VERB [ARGUMENTS]
   lint              formatting, style, types and SQL
   zipapp            build dist/gocdnext, the one-file program (--with-postgres or --without-postgres: only that one)
   bench [NAME ...]  measure the figures of the project and print them beside their goals
-  docs              write the generated pages of docs/ again from the program
+  docs              write the generated pages of docs/ and the types of the client again from the program
   proto             generate the wire modules again from gocdnext/proto/agent.proto
   lock              resolve the dependencies again and write the lock files
 
@@ -178,6 +178,8 @@ def docs(arguments: list[str]) -> None:
             raise SystemExit(made.stderr.decode())
         (ROOT / "docs" / f"{page}.md").write_bytes(made.stdout)
         say(f"wrote docs/{page}.md")
+    run(PYTHON, "-m", "tests.write_messages")
+    say("wrote gocdnext/client/messages.py")
 
 
 def proto(arguments: list[str]) -> None:

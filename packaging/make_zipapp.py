@@ -50,6 +50,8 @@ JUNK_PATHS = (
     # cryptography needs the compiled half of cffi only; rich needs Markdown only for pages that nobody here writes.
     *("cffi", "pycparser", "markdown_it", "mdurl"),
 )
+TYPES_ONLY = ("gocdnext/client/messages.py",)
+"""What type checkers read of this project and nothing imports."""
 LEXERS = frozenset({"__init__.py", "_mapping.py", "python.py"})
 """What stays of `pygments/lexers`: rich colours Python tracebacks and nothing else here."""
 
@@ -237,6 +239,8 @@ def pack(name: str, with_postgres: bool) -> Path:
     shutil.rmtree(project, ignore_errors=True)
     pip_install(project, "--no-build-isolation", ".")
     strip_packages(project)
+    for path in TYPES_ONLY:
+        (project / path).unlink()
     shutil.copytree(project, site, dirs_exist_ok=True)
     shutil.rmtree(project)
     normalise_modes(site)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,9 @@ from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.environments import slug_option
 from gocdnext.cli.table import print_line
 from gocdnext.cli.terminal import moment
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Retention
 
 WORDS = {"on": True, "off": False, "inherit": None}
 
@@ -54,7 +57,7 @@ def log_archive(target: Target, slug: str, word: str | None) -> None:
     click.echo(f"{slug}: {said} (the server: {found['global_policy']})")
 
 
-def _show(target: Target, found: dict[str, Any]) -> None:
+def _show(target: Target, found: Retention) -> None:
     if target.as_json:
         print_json(found)
         return
