@@ -30,14 +30,15 @@ class Explained(NamedTuple):
     lasts: bool
 
 
-async def reasons_of(runs: Iterable[tuple[UUID | None, asyncpg.Record]], surface: str) -> Explained:
-    """The reasons of those of these runs (id and row with `open_jobs`) that are open. One statement; none without one."""
+async def reasons_of(runs: Iterable[tuple[UUID | None, int | None]], surface: str) -> Explained:
+    """The reasons of those of these runs that are open. Of each its id and, where it is open, the number of its jobs. One
+    statement; none without an open run."""
     left, chosen = MAX_JOBS, set[UUID]()
-    for run_id, row in runs:
-        if run_id is None or row["open_jobs"] is None or run_id in chosen or row["open_jobs"] > left:
+    for run_id, jobs in runs:
+        if run_id is None or jobs is None or run_id in chosen or jobs > left:
             continue
         chosen.add(run_id)
-        left -= row["open_jobs"]
+        left -= jobs
     return await reasons(chosen, surface)
 
 

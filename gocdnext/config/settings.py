@@ -104,6 +104,8 @@ class Settings:
     """Seconds; None = for ever."""
     log_archive: str
     """`auto`, `on` or `off`."""
+    log_archive_cache: int
+    """Bytes of archived logs that are kept in memory."""
     trusted_proxies: tuple[Network, ...] = ()
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""

@@ -16,6 +16,9 @@ class Runs(Protocol):
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is stale or a duplicate and nothing changed."""
 
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """The same as an asyncio function; False when nothing is stored and `complete` has to do it."""
+
     async def reclaim(self, agent_id: UUID) -> None:
         """Requeues or fails the running jobs of an agent that registered again."""
 

@@ -21,13 +21,15 @@ from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
 from gocdnext.runs import events, reclaiming, told, waiting
-from gocdnext.runs.changes import Changes, Done
+from gocdnext.runs.changes import Changes
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.crowd import Create
 from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
+from gocdnext.runs.settling import Done
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
+from gocdnext.tracing import doing
 
 _SQL = queries.load("runs")
 T = TypeVar("T")
@@ -147,24 +149,37 @@ class RunService:
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
-        return await self._changes.create(new)
+        with doing("run.create", pipeline_id=new.pipeline_id, cause=new.cause) as here:
+            made = await self._changes.new.create(new)
+            here.learned(run_id=made.run_id)
+            return made
 
     async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
         """`work` in one transaction (asyncio side), with a function that makes runs in it: what started them and the runs
         are kept together or not at all."""
-        return await self._changes.create_in(work, kind=kind)
+        with doing("run.create"):
+            return await self._changes.new.create_in(work, kind=kind)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
         free = self._fleet.freed(report.agent_id, report.job_id)
-        try:
-            done = await self._changes.apply(report.run_id, event_of(report), free=free)
-        except NotFoundError:
-            return False
+        with doing("job.complete", run_id=report.run_id, job_id=report.job_id, status=report.status):
+            try:
+                done = await self._changes.apply(report.run_id, event_of(report), free=free)
+            except NotFoundError:
+                return False
         if report.status == "disrupted" and done.changed:
             outcome = reclaiming.fate(done.before, done.outcome.run, report.job_id)
             self._observer.figures.job_disrupted(outcome)
         return done.changed
+
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """`complete` on the asyncio side, for what can be stored without waiting for others; False: `complete` it."""
+        if report.status == "disrupted":
+            return False  # what becomes of its job is counted there
+        free = self._fleet.freed(report.agent_id, report.job_id)
+        with doing("job.complete", run_id=report.run_id, job_id=report.job_id, status=report.status):
+            return await self._changes.apply_at_once(report.run_id, event_of(report), free=free)
 
     async def cancel_run(self, run_id: UUID) -> int:
         """Cancels an open run; the number of agents' jobs told to stop. Raises NotFoundError, ConflictError."""
@@ -309,17 +324,19 @@ class RunService:
 
     async def dispatch(self, run_id: UUID) -> Wanted:
         """One pass over a run; the tags of its jobs that could run and have no slot here."""
-        try:
-            return frozenset((await self._changes.dispatch(run_id, self._fleet.slots)).wanted)
-        except NotFoundError:
-            return frozenset()
+        with doing("run.dispatch", run_id=run_id):
+            try:
+                return frozenset((await self._changes.dispatch(run_id, self._fleet.slots)).wanted)
+            except NotFoundError:
+                return frozenset()
 
     # ---- inside ------------------------------------------------------------------------------------
 
     async def _expire(self, run_id: UUID, job_id: UUID, since: datetime, window: int) -> None:
         """Cancels a run whose gate was not decided within `window` seconds, and says so."""
         try:
-            done = await self._changes.apply(run_id, events.GateExpired(job_id, since, format_duration(window)))
+            with doing("gate.expire", run_id=run_id, job_id=job_id):
+                done = await self._changes.apply(run_id, events.GateExpired(job_id, since, format_duration(window)))
         except NotFoundError:
             return
         if done.changed:
@@ -353,12 +370,13 @@ class RunService:
 
     async def _quietly(self, run_id: UUID, event: events.Event) -> None:
         """A change that nobody waits for: a run that is gone by now needs none."""
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError), doing("run.change", run_id=run_id, event_kind=type(event).__name__):
             await self._changes.apply(run_id, event)
 
     async def _wish(self, run_id: UUID, event: events.Event) -> Done:
         """A change that a person wants: a refusal is raised as the error that says so."""
-        done = await self._changes.apply(run_id, event)
+        with doing("run.change", run_id=run_id, event_kind=type(event).__name__):
+            done = await self._changes.apply(run_id, event)
         if done.outcome.refused is not None:
             raise _REFUSALS[done.outcome.refused.kind](done.outcome.refused.text)
         return done

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from gocdnext.forges.reporter import Reporter
 from gocdnext.logs.hub import LogHub
 from gocdnext.metrics import Metrics
-from gocdnext.providers.reporter import Reporter
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.state import Job, Run
 

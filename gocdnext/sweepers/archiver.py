@@ -39,7 +39,7 @@ async def once(db: Database, store: BlobStore, now: datetime, new_id: Callable[[
         try:
             archived = await archive.archive(db, store, job_id, name=new_id(), now=now)
         except OSError as error:
-            _log.error("a log cannot be archived", job=str(job_id), error=str(error))
+            _log.error("a log cannot be archived", job_id=str(job_id), error=str(error))
             done[FAILED] += 1
         else:
             done[ARCHIVED if archived else SKIPPED] += 1

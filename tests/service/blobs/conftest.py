@@ -25,6 +25,8 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
+from gocdnext.forges.app_webhook import AppWebhook
+from gocdnext.forges.room import open_forges
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials.access import Access, plainly
@@ -35,8 +37,6 @@ from gocdnext.outbound.client import Outbound
 from gocdnext.pipeline import model
 from gocdnext.projects.sync import Configs
 from gocdnext.proto import agent_pb2 as pb
-from gocdnext.providers.app_webhook import AppWebhook
-from gocdnext.providers.room import open_providers
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
@@ -272,8 +272,8 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
             new_id=uuid4,
             resolved=plant.metrics.pr_head_resolved,
         ),
-        providers=(providers := open_providers(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
-        app_webhook=AppWebhook(db, plant.runs, providers.apps, clock=plant.clock, new_id=uuid4),
+        forges=(forges := open_forges(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
+        app_webhook=AppWebhook(db, plant.runs, forges.apps, clock=plant.clock, new_id=uuid4),
         clock=plant.clock,
     )
     async with trio.open_nursery() as nursery:

@@ -113,6 +113,10 @@ class ScriptedRuns:
         self.lines_at_completion.append(lines)
         return stored
 
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """Nothing: `complete` is what these tests watch."""
+        return False
+
     async def reclaim(self, agent_id: UUID) -> None:
         self.reclaimed.append(agent_id)
 
