@@ -146,6 +146,21 @@ def test_the_types_of_answers_are_those_of_the_document() -> None:
     assert write_messages.FILE.read_text() == write_messages.text(), "run `python -m tests.write_messages`"
 
 
+def test_the_program_does_without_the_types_of_answers() -> None:
+    for path in (ROOT / "gocdnext").rglob("*.py"):
+        if "gocdnext.client.messages" in (source := path.read_text()):
+            tree = ast.parse(source)
+            guarded = {id(node) for block in tree.body if unchecked(block) for node in ast.walk(block)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "gocdnext.client.messages":
+                    assert id(node) in guarded, f"{path}:{node.lineno} imports what make_zipapp leaves out"
+
+
+def unchecked(node: ast.AST) -> bool:
+    """Whether only type checkers read a statement."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 @pytest.mark.parametrize("name", sorted(set(methods()) - STREAMS))
 def test_each_call_returns_what_its_route_answers(name: str, asked: list[httpx.Request]) -> None:
     method = getattr(Client, name)
