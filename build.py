@@ -12,7 +12,7 @@ usage: python3 build.py VERB [ARGUMENTS]
   packages          build the .deb and the .rpm (dpkg-deb and rpmbuild must be there)
   bundle            build the archive for sites without a network
   bench [NAME ...]  measure the figures of the project and print them beside their goals
-  docs              write the generated pages of docs/ again from the program
+  docs              write the generated pages of docs/ and the types of the client again from the program
   proto             generate the wire modules again from gocdnext/proto/agent.proto
   lock              resolve the dependencies again and write the lock files
 
@@ -190,6 +190,8 @@ def docs(arguments: list[str]) -> None:
             raise SystemExit(made.stderr.decode())
         (ROOT / "docs" / f"{page}.md").write_bytes(made.stdout)
         say(f"wrote docs/{page}.md")
+    run(PYTHON, "-m", "tests.write_messages")
+    say("wrote gocdnext/client/messages.py")
 
 
 def proto(arguments: list[str]) -> None:

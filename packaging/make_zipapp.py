@@ -52,6 +52,8 @@ JUNK_PATHS = (
     # cryptography needs the compiled half of cffi only; rich needs Markdown only for pages that nobody here writes.
     *("cffi", "pycparser", "markdown_it", "mdurl"),
 )
+TYPES_ONLY = ("gocdnext/client/messages.py",)
+"""What type checkers read of this project and nothing imports."""
 LEXERS = frozenset({"__init__.py", "_mapping.py", "python.py"})
 """What stays of `pygments/lexers`: rich colours Python tracebacks and nothing else here."""
 
@@ -244,6 +246,8 @@ def pack(name: str, with_postgres: bool) -> Path:
     strip_packages(project)
     for page in WRITTEN_BY_PROGRAM:
         (project / "gocdnext" / "docs" / page).unlink(missing_ok=True)
+    for path in TYPES_ONLY:
+        (project / path).unlink()
     shutil.copytree(project, site, dirs_exist_ok=True)
     shutil.rmtree(project)
     normalise_modes(site)

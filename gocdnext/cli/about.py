@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import TYPE_CHECKING
 
 import click
 
 from gocdnext import __version__
 from gocdnext.cli.common import Target, print_json, target_options
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Version
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -19,7 +23,7 @@ def version(target: Target) -> None:
     """Show the version of this program, and of the server when it can be reached."""
     from gocdnext.client import ClientError
 
-    server: dict[str, object] | None = None
+    server: Version | None = None
     try:
         with target.connect() as client, target.progress("asking the server"):
             server = client.version()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from gocdnext.cli.terminal import duration, moment, safe
 
 if TYPE_CHECKING:
     from gocdnext.client import Client
+    from gocdnext.client.messages import Agent
 
 agent_argument = click.argument("agent", metavar="AGENT")
 
@@ -97,7 +98,7 @@ def _set(target: Target, name: str, *, disabled: bool) -> None:
 
 
 def _find(client: Client, name: str) -> str | None:
-    known: list[dict[str, Any]] = client.agents()["agents"]
+    known = client.agents()["agents"]
     return next((str(agent["id"]) for agent in known if name in (agent["name"], agent["id"])), None)
 
 
@@ -107,6 +108,6 @@ def _agent_id(client: Client, name: str) -> str:
     return found
 
 
-def _state(agent: dict[str, Any]) -> tuple[str, ...]:
+def _state(agent: Agent) -> tuple[str, ...]:
     state = "disabled" if agent["status"] == "disabled" else agent["health_state"]
     return state, f"{agent['running_jobs']}/{agent['capacity']}", moment(agent.get("last_seen_at"))

@@ -18,7 +18,8 @@ from gocdnext.cli.terminal import moment, safe
 if TYPE_CHECKING:
     import tarfile
 
-    from gocdnext.client import Artifact, Client
+    from gocdnext.client import Client
+    from gocdnext.client.messages import Artifact
 else:  # the same without types: the filter of extraction came with Python 3.11.4
     from backports import tarfile
 

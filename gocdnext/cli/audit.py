@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,8 +17,8 @@ from gocdnext.durations import retention
 
 if TYPE_CHECKING:
     from gocdnext.client import Client
+    from gocdnext.client.messages import AuditEvent
 
-Event = dict[str, Any]
 COLUMNS = ("at", "who", "from", "action", "with", "outcome", "details")
 FOLDED = frozenset({"who", "with", "details"})
 PAGE = 500
@@ -65,11 +65,11 @@ def audit(target: Target, limit: int | None, follow: bool, **filters: str | None
             print_rows(COLUMNS, map(_row, found), folded=FOLDED)
 
 
-def _events(client: Client, wanted: dict[str, str | None]) -> Iterator[Event]:
+def _events(client: Client, wanted: dict[str, str | None]) -> Iterator[AuditEvent]:
     """All that fit, newest first, page by page."""
     offset, before = 0, set[str]()
     while True:
-        page: list[Event] = client.audit(PAGE, offset, **wanted)["events"]
+        page: list[AuditEvent] = client.audit(PAGE, offset, **wanted)["events"]
         # What was written meanwhile has moved the older ones on: the next page begins with some of this one.
         yield from (event for event in page if event["id"] not in before)
         if len(page) < PAGE:
@@ -77,7 +77,7 @@ def _events(client: Client, wanted: dict[str, str | None]) -> Iterator[Event]:
         offset, before = offset + PAGE, {event["id"] for event in page}
 
 
-def _follow(client: Client, wanted: dict[str, str | None], most: int | None) -> Iterator[Event]:
+def _follow(client: Client, wanted: dict[str, str | None], most: int | None) -> Iterator[AuditEvent]:
     """The newest of what is there, oldest first, then what comes. Never ends by itself."""
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -100,9 +100,9 @@ def _follow(client: Client, wanted: dict[str, str | None], most: int | None) -> 
         yield from (event for event in reversed(found) if event["id"] not in seen)
 
 
-def _newest(client: Client, wanted: dict[str, str | None], most: int) -> list[Event]:
+def _newest(client: Client, wanted: dict[str, str | None], most: int) -> list[AuditEvent]:
     """The newest events, and those beyond them that the next look will meet again."""
-    found: list[Event] = []
+    found: list[AuditEvent] = []
     for event in _events(client, wanted):
         if len(found) >= most and parse(event["at"]) < parse(found[0]["at"]) - OVERLAP:
             break
@@ -118,7 +118,7 @@ def _when(text: str | None) -> str | None:
     return (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(timespec="seconds")
 
 
-def _row(event: Event) -> tuple[str, ...]:
+def _row(event: AuditEvent) -> tuple[str, ...]:
     """The values of COLUMNS."""
     actor = event.get("actor_email") or event.get("actor_name") or "-"
     what = f"{event['target_type']} {event.get('target_id') or '-'}"

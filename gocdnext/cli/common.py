@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gocdnext.client import Client
 
 DEFAULT_SERVER = "http://localhost:8153"
+NO_PROJECT = "project not found"
+"""What the server says of a slug that it does not know (contract-runs 2.2)."""
 FAILED = 1
 CANNOT = 3
 
@@ -81,6 +83,8 @@ def failure_of(error: Exception) -> Failure:
         return Cannot(f"{error}\nIs the server running? Start one with: gocdnext serve")
     if error.status == 401:
         return Cannot(f"{error}\nSign in with `gocdnext login`, or set GOCDNEXT_TOKEN to a valid token of this server.")
+    if error.status == 404 and error.message == NO_PROJECT:
+        return Failure(f"{error}\nSee: gocdnext projects list")
     return Cannot(str(error)) if error.status == 403 else Failure(str(error))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,9 @@ from gocdnext.cli.environments import slug_option
 from gocdnext.cli.table import print_line
 from gocdnext.cli.terminal import moment
 from gocdnext.client import Client
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Cron
 
 pipelines_option = click.option(
     "--pipeline", "pipelines", metavar="NAME", multiple=True, help="A pipeline to start; without, all of the project."
@@ -83,7 +86,11 @@ def change(
     with target.client("changing a schedule") as client:
         found = _named(client, slug, name)
         chosen = _ids(client, slug, pipelines) if pipelines else [] if every else found["pipeline_ids"]
-        wanted = {"name": rename or name, "expression": expression or found["expression"], "pipeline_ids": chosen}
+        wanted: dict[str, object] = {
+            "name": rename or name,
+            "expression": expression or found["expression"],
+            "pipeline_ids": chosen,
+        }
         if enabled is not None:
             wanted["enabled"] = enabled
         client.change_cron(slug, found["id"], wanted)
@@ -108,11 +115,10 @@ def remove(target: Target, slug: str, name: str) -> None:
     click.echo(f"{name}: removed")
 
 
-def _named(client: Client, slug: str, name: str) -> dict[str, Any]:
+def _named(client: Client, slug: str, name: str) -> Cron:
     for one in client.crons(slug)["crons"]:
         if one["name"] == name:
-            found: dict[str, Any] = one
-            return found
+            return one
     raise click.UsageError(f"{slug} has no schedule {name!r}: `gocdnext crons list --slug {slug}` shows them")
 
 

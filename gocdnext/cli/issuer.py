@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import SigningKey
 
 
 @click.group()
@@ -40,7 +45,7 @@ def rotate(target: Target, emergency: bool) -> None:
         click.echo(f"signing with {safe(done['kid'], colours=False)}: {safe(done['note'], colours=False)}")
 
 
-def _state(key: dict[str, str]) -> str:
+def _state(key: SigningKey) -> str:
     if "revoked_at" in key:
         return f"revoked {key['revoked_at']}"
     return f"retired {key['retired_at']}" if "retired_at" in key else "signs"

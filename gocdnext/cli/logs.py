@@ -13,7 +13,8 @@ from gocdnext.cli.runs import job_name, run_argument, run_name
 from gocdnext.cli.terminal import colours_wanted, safe, status
 
 if TYPE_CHECKING:
-    from gocdnext.client import Client, Job, LogLine, Run
+    from gocdnext.client import Client
+    from gocdnext.client.messages import JobDetail, LogLine, RunDetail
 
 WINDOW = 2000
 """Lines of each job in one answer: the API's maximum (contract-runs 3.2)."""
@@ -88,7 +89,7 @@ def follow_run(target: Target, client: Client, run_id: str, job: str | None, sho
     return 0 if state == "success" else FAILED
 
 
-def matching_jobs(run: Run, wanted: str | None) -> list[Job]:
+def matching_jobs(run: RunDetail, wanted: str | None) -> list[JobDetail]:
     """Jobs of a run in the order of its stages; with `wanted`, those of that name. Ends the command when none fits."""
     jobs = [job for stage in run["stages"] for job in stage["jobs"]]
     if wanted is None:
@@ -99,7 +100,7 @@ def matching_jobs(run: Run, wanted: str | None) -> list[Job]:
     return chosen
 
 
-def stored_lines(client: Client, run_id: str, jobs: list[Job]) -> Iterator[dict[str, object]]:
+def stored_lines(client: Client, run_id: str, jobs: list[JobDetail]) -> Iterator[dict[str, object]]:
     """The stored lines of jobs, job after job, in the form of the live stream (contract-runs 3.4)."""
     for start in range(0, len(jobs), JOBS_AT_ONCE):
         cursors = {job["id"]: 0 for job in jobs[start : start + JOBS_AT_ONCE]}

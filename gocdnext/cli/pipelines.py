@@ -14,6 +14,7 @@ from gocdnext.cli.terminal import moment, safe, seconds
 
 if TYPE_CHECKING:
     from gocdnext.client import Client
+    from gocdnext.client.messages import PipelineSummary
 
 pipeline_argument = click.argument("pipeline", metavar="SLUG/PIPELINE", shell_complete=complete.pipelines)
 follow_option = click.option(
@@ -81,14 +82,13 @@ def show(target: Target, pipeline: str) -> None:
                 click.echo(safe(f"  {job['name']}{'  (approval)' if job.get('approval_gate') else ''}", colours=False))
 
 
-def _facts(slug: str, found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
-    run, metrics = found.get("latest_run"), found.get("metrics") or {}
-    counted = metrics.get("runs_considered", 0)
+def _facts(slug: str, found: PipelineSummary) -> Iterator[tuple[str, str | None]]:
+    run, metrics = found.get("latest_run"), found.get("metrics")
     yield "pipeline", f"{slug}/{found['name']}"
     yield "id", found["id"]
     yield "version", f"{found['definition_version']}, since {moment(found['updated_at'])}"
     yield "newest run", f"#{run['counter']} {run['status']}, {moment(run.get('created_at'))}" if run else "never run"
-    if counted:
+    if metrics and (counted := metrics["runs_considered"]):
         yield "success", f"{metrics['success_rate']:.0%} of {counted} in {metrics['window_days']} days"
         yield "typically", seconds(metrics["lead_time_p50_seconds"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,9 @@ from gocdnext.cli.common import Failure, Target, print_json, target_options
 from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import safe
 
-Plugin = dict[str, Any]
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Plugin
+
 """`Plugin` of contract-runs 7.1."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,9 @@ from gocdnext.cli.common import FAILED, Target, print_json, target_options
 from gocdnext.cli.providers import check_reporting, rotate_webhook_secret
 from gocdnext.cli.table import print_facts, print_rows
 from gocdnext.cli.terminal import moment, safe, seconds
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import DashboardMetrics, PipelineSummary, ProjectDetail, ProjectSummary
 
 project_argument = click.argument("project", metavar="PROJECT", shell_complete=complete.projects)
 
@@ -41,7 +44,7 @@ def list_(target: Target, limit: int | None, offset: int) -> None:
     print_rows(columns, map(_row, found["projects"]), folded=frozenset({"name"}))
 
 
-def _row(project: dict[str, Any]) -> tuple[str, ...]:
+def _row(project: ProjectSummary) -> tuple[str, ...]:
     counts = str(project["pipeline_count"]), str(project["run_count"])
     latest, provider = moment(project.get("latest_run_at")), project.get("provider") or "-"
     return project["slug"], project["status"], *counts, latest, provider, project["name"]
@@ -65,7 +68,7 @@ def show(target: Target, project: str) -> None:
         )
 
 
-def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _facts(found: ProjectDetail) -> Iterator[tuple[str, str | None]]:
     project, source = found["project"], found.get("scm_source")
     yield "project", project["slug"]
     yield "name", project["name"] if project["name"] != project["slug"] else None
@@ -80,16 +83,16 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "changed", moment(project["updated_at"])
 
 
-def _pipeline(pipeline: dict[str, Any]) -> tuple[str, ...]:
-    run, metrics = pipeline.get("latest_run") or {}, pipeline.get("metrics") or {}
-    counted = metrics.get("runs_considered", 0)
+def _pipeline(pipeline: PipelineSummary) -> tuple[str, ...]:
+    run, metrics = pipeline.get("latest_run"), pipeline.get("metrics")
+    counted = metrics if metrics and metrics["runs_considered"] else None
     return (
         pipeline["name"],
-        run.get("status", "never run"),
+        run["status"] if run else "never run",
         f"#{run['counter']}" if run else "-",
-        moment(run.get("started_at")),
-        f"{metrics['success_rate']:.0%} of {counted}" if counted else "-",
-        seconds(metrics["lead_time_p50_seconds"]) if counted else "-",
+        moment(run.get("started_at") if run else None),
+        f"{counted['success_rate']:.0%} of {counted['runs_considered']}" if counted else "-",
+        seconds(counted["lead_time_p50_seconds"]) if counted else "-",
         pipeline["id"],
     )
 
@@ -189,10 +192,7 @@ def dashboard(target: Target) -> None:
     )
 
 
-def _week(found: dict[str, Any]) -> str:
-    ended = {
-        name: found[f"{key}_7d"]
-        for name, key in (("success", "successes"), ("failed", "failures"), ("canceled", "canceled"))
-    }
+def _week(found: DashboardMetrics) -> str:
+    ended = {"success": found["successes_7d"], "failed": found["failures_7d"], "canceled": found["canceled_7d"]}
     told = ", ".join(f"{count} {name}" for name, count in ended.items())
     return f"{told} ({found['success_rate_7d']:.0%} success)"

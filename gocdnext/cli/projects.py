@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from gocdnext.cli import complete
 from gocdnext.cli.common import Failure, Target, print_json, target_options
 from gocdnext.cli.providers import hook_line
 from gocdnext.cli.terminal import safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Applied, Synced
 
 CONFIG_FOLDER = ".gocdnext"
 MAX_FILES_SIZE = 5 * 1024 * 1024
@@ -90,7 +94,7 @@ def scm_source(options: dict[str, object]) -> dict[str, object] | None:
     return source
 
 
-def report(answer: dict[str, object]) -> list[str]:
+def report(answer: Applied | Synced) -> list[str]:
     """What an apply did, line by line (contract-cli 4.3), and what only this answer ever shows."""
     lines = [f"project {_verb(answer.get('project_created'))} {answer.get('project_id')}"]
     source = answer.get("scm_source")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from gocdnext.cli import complete
 from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.table import print_facts, print_rows
 from gocdnext.cli.terminal import moment, safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import GithubIntegration, TokenIntegration, VcsIntegration, WebhookResult
 
 MAX_KEY = 64 * 1024
 """Bytes of a key's file."""
@@ -73,8 +76,9 @@ def show(target: Target) -> None:
     print_rows(columns, [_provider(name, found[name]) for name in ("github", "gitlab", "bitbucket")])
 
 
-def _provider(name: str, found: dict[str, Any]) -> tuple[str, ...]:
-    app = {True: "yes", False: "no"}.get(found.get("app_configured", ""), "-")
+def _provider(name: str, found: GithubIntegration | TokenIntegration) -> tuple[str, ...]:
+    configured = found.get("app_configured")
+    app = "-" if configured is None else "yes" if configured else "no"
     return name, app, "yes" if found["auto_register_on"] else "no", found["webhook_endpoint"] or "-"
 
 
@@ -96,7 +100,7 @@ def list_(target: Target) -> None:
     print_rows(("name", "app", "state", "id"), rows)
 
 
-def _state(entry: dict[str, Any], used: set[str]) -> str:
+def _state(entry: VcsIntegration, used: set[str]) -> str:
     if not entry["enabled"]:
         return "disabled"
     return "in use" if entry["name"] in used else "not usable"
@@ -180,7 +184,7 @@ def _read(file: Any) -> str:
     return text
 
 
-def hook_line(hook: dict[str, Any]) -> str:
+def hook_line(hook: WebhookResult) -> str:
     """What became of a hook at its provider."""
     error = f": {_plain(hook['error'])}" if hook.get("error") else ""
     return f"hook at {_plain(hook.get('provider') or '-')}: {_plain(hook['status'])}{error}"

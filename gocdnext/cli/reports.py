@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from gocdnext.cli import complete, select
 from gocdnext.cli.common import FAILED, Target, print_json, target_options
 from gocdnext.cli.runs import run_argument
 from gocdnext.cli.terminal import moment, safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import CoverageTrend, RunCoverage, RunTests
 
 BAD = ("failed", "errored")
 
@@ -32,13 +35,14 @@ def tests(target: Target, run: str, every: bool) -> None:
         print_json(found)
     else:
         _print_tests(found, every)
-    if any(summary[word] for summary in found["summaries"] for word in BAD):
+    if any(summary["failed"] or summary["errored"] for summary in found["summaries"]):
         sys.exit(FAILED)
 
 
-def _print_tests(found: dict[str, Any], every: bool) -> None:
+def _print_tests(found: RunTests, every: bool) -> None:
+    summaries: Sequence[Mapping[str, Any]] = found["summaries"]
     totals = {
-        word: sum(summary[word] for summary in found["summaries"])
+        word: sum(summary[word] for summary in summaries)
         for word in ("total", "passed", "failed", "errored", "skipped")
     }
     if not totals["total"]:
@@ -66,36 +70,38 @@ def coverage(target: Target, name: str, trend: bool, limit: int) -> None:
     an id.
     """
     with target.client("asking for coverage") as client:
+        found: CoverageTrend | RunCoverage
         if trend:
-            found = client.coverage_trend(select.pipeline_id(client, name), limit)
+            found = over_time = client.coverage_trend(select.pipeline_id(client, name), limit)
+            rows = [_point(row) for row in over_time["points"]]
         else:
-            found = client.coverage(select.run_id(client, name))
+            found = of_run = client.coverage(select.run_id(client, name))
+            rows = [_report(row) for row in of_run["coverage"]]
     if target.as_json:
         print_json(found)
         return
-    rows = [_point(row) for row in found["points"]] if trend else [_report(row) for row in found["coverage"]]
     for row in rows:
         click.echo(_line(row))
     if not rows:
         click.echo("no coverage")
 
 
-def _point(row: dict[str, Any]) -> Sequence[str]:
+def _point(row: Mapping[str, Any]) -> Sequence[str]:
     return moment(row["created_at"]), _job(row), percent(row), row["run_id"]
 
 
-def _report(row: dict[str, Any]) -> Sequence[str]:
+def _report(row: Mapping[str, Any]) -> Sequence[str]:
     lines = f"{row['lines_covered']}/{row['lines_total']} lines"
     before = row.get("baseline")
     return _job(row), percent(row), lines, f"before {percent(before)}" if before else ""
 
 
-def _job(row: dict[str, Any]) -> str:
+def _job(row: Mapping[str, Any]) -> str:
     key = row.get("matrix_key")
     return f"{row['job_name']} {key}" if key else str(row["job_name"])
 
 
-def percent(row: dict[str, Any]) -> str:
+def percent(row: Mapping[str, Any]) -> str:
     """Covered lines of all lines; a report of no lines has none."""
     return f"{100 * row['lines_covered'] / row['lines_total']:.1f}%" if row["lines_total"] else "-"
 

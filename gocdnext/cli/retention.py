@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,9 @@ from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.environments import slug_option
 from gocdnext.cli.table import print_line, print_rows
 from gocdnext.cli.terminal import moment
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import PlanGroup, Retention
 
 COLUMNS = ("what", "kind", "count", "bytes", "oldest", "why")
 WORDS = {"on": True, "off": False, "inherit": None}
@@ -58,7 +61,7 @@ def plan(target: Target, **limits: int | None) -> None:
         click.echo("nothing goes", err=True)
 
 
-def _row(what: str, group: dict[str, Any]) -> tuple[str, ...]:
+def _row(what: str, group: PlanGroup) -> tuple[str, ...]:
     count, size = str(group["count"]), str(group["bytes"])
     return what, group["kind"], count, size, moment(group.get("oldest")), group["why"]
 
@@ -80,7 +83,7 @@ def log_archive(target: Target, slug: str, word: str | None) -> None:
     click.echo(f"{slug}: {said} (the server: {found['global_policy']})")
 
 
-def _show(target: Target, found: dict[str, Any]) -> None:
+def _show(target: Target, found: Retention) -> None:
     if target.as_json:
         print_json(found)
         return

@@ -16,7 +16,7 @@ from gocdnext.cli.table import print_rows
 from gocdnext.cli.terminal import duration, moment, safe, status
 
 if TYPE_CHECKING:
-    from gocdnext.client import Job, Run, Stage
+    from gocdnext.client.messages import AnyRun, JobDetail, RunDetail, StageDetail
 
 run_argument = click.argument("run", metavar="RUN", shell_complete=complete.runs)
 COLUMNS = ("run", "status", "cause", "by", "created", "took", "id")
@@ -51,7 +51,7 @@ def list_(target: Target, limit: int, offset: int, **filters: str | None) -> Non
         click.echo(f"{len(page['runs'])} of {page['total']}; more with --limit and --offset", err=True)
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: AnyRun) -> tuple[str, ...]:
     """The values of COLUMNS."""
     took = duration(run.get("started_at"), run.get("finished_at"))
     by = run.get("triggered_by") or "-"
@@ -91,7 +91,7 @@ def show(target: Target, run: str) -> None:
 runs.add_command(show)
 
 
-def print_run(run: Run) -> None:
+def print_run(run: RunDetail) -> None:
     """A run for people: a head, then stages and jobs."""
     click.echo(f"{run_name(run)}  {status(run['status'])}  {run['id']}")
     click.echo(f"cause     {run['cause']}, by {safe(run.get('triggered_by') or '-', colours=False)}")
@@ -111,7 +111,7 @@ def print_run(run: Run) -> None:
         _print_stage(stage, width)
 
 
-def _print_stage(stage: Stage, width: int) -> None:
+def _print_stage(stage: StageDetail, width: int) -> None:
     took = duration(stage.get("started_at"), stage.get("finished_at"))
     click.echo(f"{safe(stage['name'], colours=False):{width + 2}}  {status(stage['status'], 17)}  {took}")
     for job in stage["jobs"]:
@@ -122,12 +122,12 @@ def _print_stage(stage: Stage, width: int) -> None:
         click.echo(f"  {name:{width}}  {status(job['status'], 17)}  {took}{code}{error}")
 
 
-def run_name(run: Run) -> str:
+def run_name(run: AnyRun) -> str:
     """`slug/pipeline#41`, safe to print."""
     return safe(f"{run['project_slug']}/{run['pipeline_name']}#{run['counter']}", colours=False)
 
 
-def job_name(job: Job) -> str:
+def job_name(job: JobDetail) -> str:
     """`test`, or `test A=1,B=2` for a cell of a matrix."""
     key = job.get("matrix_key")
     return f"{job['name']} {key}" if key else job["name"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from gocdnext.cli import complete
 from gocdnext.cli.common import Failure, Target, print_json, target_options
 from gocdnext.cli.table import print_line
 from gocdnext.cli.terminal import safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import Secret, SecretBackend
 
 MAX_VALUE = 64 * 1024
 _DESCRIPTION = "File that describes it;"
@@ -76,7 +79,7 @@ def set_(
 def list_(target: Target, slug: str | None, everywhere: bool) -> None:
     """List names, never values. Global secrets that a project inherits are marked."""
     scope = _scope(slug, everywhere)
-    found: list[dict[str, Any]] = []
+    found: list[Secret] = []
     with target.client("asking for secrets") as client:
         page = client.secrets(scope)
         found += page["secrets"]
@@ -168,7 +171,7 @@ def forget_backend(target: Target, source: str) -> None:
     print_json(done) if target.as_json else _print_backend(done)
 
 
-def _print_backend(one: dict[str, Any]) -> None:
+def _print_backend(one: SecretBackend) -> None:
     state = "enabled" if one["enabled"] else "off"
     print_line(
         one["source"], state, one["source_origin"], one["value"].get("addr") or one["value"].get("directory") or "-"

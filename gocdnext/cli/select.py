@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
@@ -15,7 +15,8 @@ import click
 from gocdnext.cli.common import Failure
 
 if TYPE_CHECKING:
-    from gocdnext.client import Client, Job, Run
+    from gocdnext.client import Client
+    from gocdnext.client.messages import AnyRun, JobDetail, PipelineSummary
 
 PAGE = 200
 """Runs in one request: the API's maximum (contract-runs 3.1)."""
@@ -37,7 +38,7 @@ def pipeline_id(client: Client, name: str) -> str:
     return str(pipeline(client, name)[1]["id"])
 
 
-def pipeline(client: Client, name: str) -> tuple[str, dict[str, Any]]:
+def pipeline(client: Client, name: str) -> tuple[str, PipelineSummary]:
     """The slug of its project and what the project says of a pipeline (contract-runs 2.2)."""
     if "/" in name:
         slug, wanted = _slug_and_pipeline(name)
@@ -97,7 +98,7 @@ def job_id(client: Client, name: str) -> str:
     return _uuid(name) or job_of_run(client, name)[1]["id"]
 
 
-def job_of_run(client: Client, name: str) -> tuple[str, Job]:
+def job_of_run(client: Client, name: str) -> tuple[str, JobDetail]:
     """The id of the run and the job that `RUN/job` names: `slug/pipeline#41/job`, `#41/job`, `slug/pipeline/job`."""
     run, wanted = _run_and_job(name)
     found = run_id(client, run)
@@ -120,7 +121,7 @@ def _run_and_job(name: str) -> tuple[str, str]:
     return match["run"], match["job"]
 
 
-def _cell(job: Job) -> str:
+def _cell(job: JobDetail) -> str:
     return f"{job['name']} {job['matrix_key']}" if job.get("matrix_key") else job["name"]
 
 
@@ -147,7 +148,7 @@ def _check_prefix(prefix: str, what: str, example: str) -> None:
         )
 
 
-def _newest_runs(client: Client) -> Iterator[Run]:
+def _newest_runs(client: Client) -> Iterator[AnyRun]:
     """The newest SEARCHED_RUNS runs of all pipelines."""
     for offset in range(0, SEARCHED_RUNS, PAGE):
         page = client.runs(limit=PAGE, offset=offset)["runs"]
@@ -167,7 +168,7 @@ def _by_prefix(client: Client, prefix: str) -> str:
     return found[0]["id"]
 
 
-def _runs_of(client: Client, slug: str, pipeline: str) -> Iterator[Run]:
+def _runs_of(client: Client, slug: str, pipeline: str) -> Iterator[AnyRun]:
     """Runs of one pipeline, newest first. Raises the API's 404 for an unknown project."""
     offset = 0
     while True:

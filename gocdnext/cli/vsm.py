@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,8 @@ from gocdnext.cli.terminal import COLOURS, duration, safe, seconds
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
+
+    from gocdnext.client.messages import ValueStream, VsmEdge, VsmNode
 
 IN_A_PIPE = 2000
 """Columns of a line that no terminal shows."""
@@ -41,10 +43,10 @@ def vsm(target: Target, project: str) -> None:
 class _Drawing:
     """One drawing. Every pipeline is in it, whatever its edges are: a circle is cut where it would begin again."""
 
-    def __init__(self, found: dict[str, Any]) -> None:
+    def __init__(self, found: ValueStream) -> None:
         self._found = found
-        self._nodes: dict[str, dict[str, Any]] = {node["name"]: node for node in found["nodes"]}
-        self._edges: dict[str, list[dict[str, Any]]] = {}
+        self._nodes: dict[str, VsmNode] = {node["name"]: node for node in found["nodes"]}
+        self._edges: dict[str, list[VsmEdge]] = {}
         for edge in found["edges"]:
             self._edges.setdefault(edge["from_pipeline"], []).append(edge)
         self._drawn: set[str] = set()
@@ -65,7 +67,7 @@ class _Drawing:
             root.add(Text("no pipelines yet"))
         return root
 
-    def _grow(self, parent: Tree, name: str, edge: dict[str, Any] | None) -> None:
+    def _grow(self, parent: Tree, name: str, edge: VsmEdge | None) -> None:
         label = self._label(name, edge)
         if name in self._drawn:
             parent.add(label.append("  (as above)", style="dim"))
@@ -75,7 +77,7 @@ class _Drawing:
         for following in sorted(self._edges.get(name, ()), key=lambda entry: str(entry["to_pipeline"])):
             self._grow(branch, following["to_pipeline"], following)
 
-    def _label(self, name: str, edge: dict[str, Any] | None) -> Text:
+    def _label(self, name: str, edge: VsmEdge | None) -> Text:
         from rich.text import Text
 
         label = Text()
@@ -96,7 +98,7 @@ class _Drawing:
         return label
 
 
-def _figures(node: dict[str, Any], edge: dict[str, Any] | None) -> list[str]:
+def _figures(node: VsmNode, edge: VsmEdge | None) -> list[str]:
     """What is known beyond the newest run, each a few words."""
     words = []
     metrics = node.get("metrics")

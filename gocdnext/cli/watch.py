@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from gocdnext.client import RECONNECT_FOR, ApiError, CannotReachError
 
 if TYPE_CHECKING:
-    from gocdnext.client import Client, Run
+    from gocdnext.client import Client
+    from gocdnext.client.messages import RunDetail
 
 BETWEEN = 1.0
 """Seconds from one look to the next; an unchanged run costs the server no more than its reading."""
@@ -18,7 +19,7 @@ GOING_ON = (502, 503, 504)
 """What a server, or a proxy before it, says while it starts."""
 
 
-def changes(client: Client, run_id: str) -> Iterator[tuple[Run, list[tuple[str, str]]]]:
+def changes(client: Client, run_id: str) -> Iterator[tuple[RunDetail, list[tuple[str, str]]]]:
     """The run each time that something has changed, with (name, status) of what did; the run itself comes last.
 
     Ends with the run. A server that is away may come back within RECONNECT_FOR seconds. Raises ApiError,
@@ -37,7 +38,7 @@ def changes(client: Client, run_id: str) -> Iterator[tuple[Run, list[tuple[str, 
         time.sleep(BETWEEN)
 
 
-def _states(run: Run) -> dict[str, str]:
+def _states(run: RunDetail) -> dict[str, str]:
     """Name and status of each stage, its jobs as `stage / job`, and of the run."""
     found: dict[str, str] = {}
     for stage in run.get("stages", []):
@@ -48,7 +49,7 @@ def _states(run: Run) -> dict[str, str]:
     return {**found, f"run #{run['counter']}": run["status"]}
 
 
-def _patiently(client: Client, run_id: str) -> Run:
+def _patiently(client: Client, run_id: str) -> RunDetail:
     until = time.monotonic() + RECONNECT_FOR
     while True:
         try:

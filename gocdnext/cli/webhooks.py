@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gocdnext.cli.common import Target, print_json, target_options
 from gocdnext.cli.terminal import moment, safe
+
+if TYPE_CHECKING:
+    from gocdnext.client.messages import DeliveryDetail
 
 delivery_argument = click.argument("delivery", metavar="ID", type=click.IntRange(1))
 SHOWN_ID = 8
@@ -74,7 +77,7 @@ def redeliver(target: Target, delivery: int) -> None:
         click.echo(f"run {run}")
 
 
-def _print_delivery(found: dict[str, Any]) -> None:
+def _print_delivery(found: DeliveryDetail) -> None:
     name = f"  {_plain(found['delivery'])}" if found.get("delivery") else ""
     click.echo(f"delivery {found['id']}  {found['provider']} {_plain(found['event'])}{name}")
     click.echo(f"received  {moment(found['received_at'])}")

@@ -117,19 +117,23 @@ class Connection:
     # The one way out
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Any route that answers an object or nothing. GET is repeated like every safe request, others never."""
+        """Any route that answers an object or nothing, by its address; what is in the answer is for the caller to know."""
+        return cast("dict[str, Any]", self._ask(method, path, body))
+
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """One request. GET is repeated like every safe request, others never."""
         if method == "GET":
             return self._get(path)
         content = b"" if body is None else orjson.dumps(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         return self._json(self._send(self._http.build_request(method, path, content=content, headers=headers)))
 
-    def _get(self, path: str, query: Query | None = None) -> dict[str, Any]:
+    def _get(self, path: str, query: Query | None = None) -> Any:
         request = self._http.build_request("GET", path, params=query)
         return self._json(self._again(request))
 
-    def _post(self, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
-        return self.call("POST", path, body)
+    def _post(self, path: str, body: Mapping[str, object] | None) -> Any:
+        return self._ask("POST", path, body)
 
     def _open(self, path: str, headers: dict[str, str]) -> httpx.Response:
         """A streamed answer with status 200; the caller closes it."""
@@ -168,11 +172,11 @@ class Connection:
         reason = str(error) or type(error).__name__
         return CannotReachError(f"cannot reach {self.base_url}: {reason}")
 
-    def _json(self, response: httpx.Response) -> dict[str, Any]:
+    def _json(self, response: httpx.Response) -> Any:
         """The object in a good answer."""
-        return cast("dict[str, Any]", self._document(response, dict))
+        return self._document(response, dict)
 
-    def _document(self, response: httpx.Response, kind: type[dict[str, Any] | list[Any]]) -> object:
+    def _document(self, response: httpx.Response, kind: type[dict[str, Any] | list[Any]]) -> Any:
         """The object or list in a good answer; an empty body counts as an empty one."""
         if not response.is_success:
             raise self._refusal(response)

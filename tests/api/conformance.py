@@ -100,12 +100,17 @@ def conforming(app: QuartTrio) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _document() -> Document:
+    return Document(described())
+
+
+def described() -> dict[str, Any]:
+    """The API's document, made without a server."""
     from gocdnext.api.app import BLUEPRINTS, Application
 
     app = Application("described", static_folder=None)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    return Document(openapi.document(app))
+    return openapi.document(app)
 
 
 def _closed(schema: Any) -> Any:

@@ -17,6 +17,7 @@ import pytest
 
 from gocdnext.api import openapi
 from gocdnext.client import Client, messages
+from tests import write_messages
 from tests.api.conformance import Document, _document
 
 ID = "2f1f7f0e-52d5-4a0c-9f5e-0d8c0ab2d3a1"
@@ -37,6 +38,8 @@ BY_NAME: dict[str, object] = {
 MAPPINGS = (collections.abc.Mapping, dict)
 ANY_ROUTE = frozenset({"call"})
 """The one way out for calls that have no method of their own: the caller says the route."""
+STREAMS = frozenset({"download", "follow", "log_text"})
+"""Calls that give bytes, lines or events one after the other."""
 
 
 def methods() -> list[str]:
@@ -49,7 +52,7 @@ def methods() -> list[str]:
 
 def filled(method: Any) -> dict[str, object]:
     """Something for every parameter of a method."""
-    hints = get_type_hints(method)
+    hints = get_type_hints(method, localns=vars(messages))
     found: dict[str, object] = {}
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -139,26 +142,52 @@ def test_what_is_not_in_the_document_is_noticed() -> None:
     assert list(complaints(document, httpx.Request("POST", f"{SERVER}/api/v1/runs/{ID}/rerun", json={"by": "me"})))
 
 
-MESSAGES = {
-    messages.Run: ("GlobalRun", "RunDetail"),
-    messages.RunPage: ("Runs",),
-    messages.Stage: ("StageDetail",),
-    messages.Job: ("JobDetail",),
-    messages.LogLine: ("LogLine",),
-    messages.Artifact: ("Artifact",),
-}
-KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+def test_the_types_of_answers_are_those_of_the_document() -> None:
+    assert write_messages.FILE.read_text() == write_messages.text(), "run `python -m tests.write_messages`"
 
 
-@pytest.mark.parametrize("message", MESSAGES)
-def test_what_the_client_reads_is_what_is_sent(message: type) -> None:
-    schemas = _document().value["components"]["schemas"]
-    for key, hint in get_type_hints(message).items():
-        found = [schemas[name]["properties"][key] for name in MESSAGES[message] if key in schemas[name]["properties"]]
-        assert found, f"nothing is called {key} in {MESSAGES[message]}"
-        for schema in found:
-            kind = schemas[schema["$ref"].rpartition("/")[2]]["type"] if "$ref" in schema else schema["type"]
-            assert kind == KINDS[typing.get_origin(hint) or hint], key
+def test_the_program_does_without_the_types_of_answers() -> None:
+    for path in (ROOT / "gocdnext").rglob("*.py"):
+        if "gocdnext.client.messages" in (source := path.read_text()):
+            tree = ast.parse(source)
+            guarded = {id(node) for block in tree.body if unchecked(block) for node in ast.walk(block)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "gocdnext.client.messages":
+                    assert id(node) in guarded, f"{path}:{node.lineno} imports what make_zipapp leaves out"
+
+
+def unchecked(node: ast.AST) -> bool:
+    """Whether only type checkers read a statement."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize("name", sorted(set(methods()) - STREAMS))
+def test_each_call_returns_what_its_route_answers(name: str, asked: list[httpx.Request]) -> None:
+    method = getattr(Client, name)
+    with Client(SERVER, "token") as client:
+        method(client, **filled(method))
+    hint = get_type_hints(method, localns=vars(messages))["return"]
+    if hint is not type(None):
+        assert returned(hint) in answers(described(_document(), asked[-1])[1]), name
+
+
+def returned(hint: Any) -> str:
+    """A return type as `answers` writes it."""
+    if typing.get_origin(hint) is list:
+        return f"list of {returned(typing.get_args(hint)[0])}"
+    return str(hint.__name__)
+
+
+def answers(operation: dict[str, Any]) -> set[str]:
+    """The messages of the good answers of an operation."""
+    found = set()
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+            prefix = "list of " if schema.get("type") == "array" else ""
+            if name := schema.get("items", schema).get("$ref", ""):
+                found.add(prefix + name.rpartition("/")[2])
+    return found
 
 
 @pytest.mark.parametrize("room", ["cli", "client"])

@@ -191,6 +191,13 @@ def test_exit_codes_of_refusals(billing: Any, call: Call, answer: Any, status: i
     assert hint in outcome.err
 
 
+def test_who_names_no_project_is_told_where_they_are(api: Any, call: Call, answer: Any) -> None:
+    api.routes["GET /api/v1/projects/nobody"] = answer(404, [b'{"error":"project not found"}'])
+    for command in (["projects", "show", "nobody"], ["run", "nobody/build"]):
+        outcome = call(*command)
+        assert (outcome.code, "See: gocdnext projects list" in outcome.err) == (1, True)
+
+
 def test_nobody_there_is_exit_code_3(api: Any, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOCDNEXT_SERVER_URL", "http://127.0.0.1:9")
     outcome = call("runs")
