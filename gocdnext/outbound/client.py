@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -97,7 +97,7 @@ class Streamed:
     host: str
     _response: httpcore.Response = field(repr=False)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body. Raises UnreachableError when it breaks off before its announced end."""
         problem: OutboundError | None = None
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
@@ -26,7 +26,6 @@ class Failure:
 
     code: str = ""
     message: str = ""
-    more: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def failure(content: bytes) -> Failure:
     if _name(root) != "Error":
         return Failure()
     said = {_name(child): "".join(c for c in (child.text or "") if c.isprintable())[:MAX_WORDS] for child in root}
-    return Failure(said.get("Code", ""), said.get("Message", ""), said)
+    return Failure(said.get("Code", ""), said.get("Message", ""))
 
 
 def upload_id(content: bytes) -> str:
