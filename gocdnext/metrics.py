@@ -5,6 +5,7 @@ Gauges that only the database knows are read by one statement when somebody scra
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from uuid import UUID
@@ -45,6 +46,8 @@ DURATION_BUCKETS = (
     600,
 )
 """Seconds; 16 buckets, geometric from 0.005 to 600."""
+HANDLING_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+RESOLUTION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30)
 DRAIN_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 420, 600)
 """Seconds."""
 RPCS = (
@@ -55,6 +58,7 @@ RPCS = (
     "MarkCacheReady",
     "RequestArtifactUpload",
 )
+ARCHIVE_RESULTS = (("success", "ArchivesReSubmitted"), ("failed", "ArchiveFailures"), ("skipped", "ArchivesSkipped"))
 QUEUE_STATES = ("queued", "pending", "dispatchable")
 FRESH = 2.0
 """Seconds that a reading of the queue is served from memory: several scrapers cost one statement."""
@@ -88,6 +92,13 @@ class Metrics:
             registry=registry,
         )
         self._started = Counter("gocdnext_grpc_server_started", "RPCs begun", ("grpc_method",), registry=registry)
+        self._handling = Histogram(
+            "gocdnext_grpc_server_handling_seconds",
+            "From start to end of a unary RPC",
+            ("grpc_method",),
+            buckets=HANDLING_BUCKETS,
+            registry=registry,
+        )
         self._handled = Counter(
             "gocdnext_grpc_server_handled", "RPCs ended", ("grpc_method", "code"), registry=registry
         )
@@ -99,6 +110,11 @@ class Metrics:
         )
         self._lines_dropped = Counter(
             "gocdnext_log_lines_dropped", "Log lines that belong to no attempt any more", ("reason",), registry=registry
+        )
+        self._logs_discarded = Counter(
+            "gocdnext_log_batcher_session_discarded",
+            "Sessions of agents that ended with log lines that were not stored",
+            registry=registry,
         )
         self._sweeps = Counter("gocdnext_sweeps", "Passes of sweepers", ("sweeper", "outcome"), registry=registry)
         self._swept = Counter("gocdnext_swept", "What sweepers have changed", ("sweeper", "kind"), registry=registry)
@@ -140,7 +156,46 @@ class Metrics:
         self._superseded = Counter(
             "gocdnext_runs_superseded", "Runs that gave way to a newer one of their lane", registry=registry
         )
+        self._superseding_unfinished = Counter(
+            "gocdnext_supersede_backstop_errors",
+            "Superseded runs of which agents were not told, because the database went away after the commit",
+            registry=registry,
+        )
+        self._lanes_busy = Counter(
+            "gocdnext_supersede_lock_busy", "Waits for the lock of a lane in which runs give way", registry=registry
+        )
         self._expired = Counter("gocdnext_approvals_expired", "Gates that nobody decided in time", registry=registry)
+        self._reclaimed = Counter(
+            "gocdnext_jobs_reclaimed", "Jobs taken back from their agents", ("reason", "outcome"), registry=registry
+        )
+        self._reclaim_sweeps = Counter(
+            "gocdnext_job_reclaim_sweeps",
+            "Passes over jobs that are to be taken back",
+            ("reason", "outcome"),
+            registry=registry,
+        )
+        self._disrupted = Counter(
+            "gocdnext_jobs_disrupted", "Jobs whose agent's machine was taken away", ("outcome",), registry=registry
+        )
+        self._resolution = Histogram(
+            "gocdnext_pr_head_resolution_seconds",
+            "Reading the configuration that a pull request brings",
+            ("outcome",),
+            buckets=RESOLUTION_BUCKETS,
+            registry=registry,
+        )
+        self._annotations_failed = Counter(
+            "gocdnext_gate_freeze_annotation_errors",
+            "Answers that do not say what runs and gates wait for, because it could not be found",
+            ("surface", "kind"),
+            registry=registry,
+        )
+        self._scrapes_failed = Counter(
+            "promhttp_metric_handler_errors",
+            "Answers of /metrics without the figures of the database",
+            ("cause",),
+            registry=registry,
+        )
         for method in RPCS:
             self._started.labels(rpc_label(method))
             self._handled.labels(rpc_label(method), "OK")
@@ -172,9 +227,37 @@ class Metrics:
         """A run gave way to a newer one."""
         self._superseded.inc()
 
+    def superseding_unfinished(self) -> None:
+        """Agents and other servers were not told of a superseded run; the reaper and their next Register repair it."""
+        self._superseding_unfinished.inc()
+
+    def lane_busy(self) -> None:
+        """Somebody had to wait for the lock of a lane."""
+        self._lanes_busy.inc()
+
     def approval_expired(self) -> None:
         """Nobody decided a gate within its window."""
         self._expired.inc()
+
+    def job_reclaimed(self, reason: str, outcome: str) -> None:
+        """A job was taken back from an agent; the outcomes of `runs.reclaiming`."""
+        self._reclaimed.labels(reason, "failed_max" if outcome == "failed_capped" else outcome).inc()
+
+    def reclaim_swept(self, reason: str, outcome: str) -> None:
+        """A pass over such jobs: `success` or `error`."""
+        self._reclaim_sweeps.labels(reason, outcome).inc()
+
+    def job_disrupted(self, outcome: str) -> None:
+        """An agent's machine was taken away with the job on it."""
+        self._disrupted.labels(outcome).inc()
+
+    def pr_head_resolved(self, outcome: str, seconds: float) -> None:
+        """A pull request's own configuration was read: `ok`, `fetch_error` or `invalid`."""
+        self._resolution.labels(outcome).observe(seconds)
+
+    def annotation_failed(self, surface: str, kind: str) -> None:
+        """An answer goes without what its runs wait for: `lookup` or `decode` failed."""
+        self._annotations_failed.labels(surface, kind).inc()
 
     def job_left(self) -> None:
         """A job that was handed out is no longer with its agent and goes back to the queue."""
@@ -192,13 +275,19 @@ class Metrics:
         """An RPC of the agent service began; `method` is its bare name."""
         self._started.labels(rpc_label(method)).inc()
 
-    def rpc_handled(self, method: str, code: str) -> None:
-        """An RPC ended with a gRPC status such as `OK` or `Canceled`."""
+    def rpc_handled(self, method: str, code: str, seconds: float | None) -> None:
+        """An RPC ended with a gRPC status such as `OK` or `Canceled`; `seconds` of a unary one, None of a stream."""
         self._handled.labels(rpc_label(method), code).inc()
+        if seconds is not None:
+            self._handling.labels(rpc_label(method)).observe(seconds)
 
     def log_lines_dropped(self, reason: str, count: int) -> None:
         """Lines of an agent were dropped, for one of the reasons of the contract."""
         self._lines_dropped.labels(reason).inc(count)
+
+    def log_session_discarded(self) -> None:
+        """A session ended with lines that were not stored."""
+        self._logs_discarded.inc()
 
     def swept(self, sweeper: str, outcome: str, changed: Mapping[str, int]) -> None:
         """A sweeper made a pass, `done` or `failed`, and changed so many things of each kind."""
@@ -207,7 +296,7 @@ class Metrics:
             if count:
                 self._swept.labels(sweeper, kind).inc(count)
         self._partitions.inc(changed.get("LogPartitionsDropped", 0))
-        for result, kind in (("success", "ArchivesReSubmitted"), ("failed", "ArchiveFailures")):
+        for result, kind in ARCHIVE_RESULTS:
             self._archived.labels(result).inc(changed.get(kind, 0))
 
     def agent_drained(self, outcome: str, seconds: float) -> None:
@@ -237,6 +326,7 @@ class Metrics:
             try:
                 row = await db.fetchrow(_SQL.queue_depth)
             except DatabaseUnavailableError:
+                self._scrapes_failed.labels("gathering").inc()
                 self._depth.clear()
                 return
             assert row is not None
@@ -264,6 +354,10 @@ class _AtScrape:
             capacity.add_metric((str(slot.agent_id),), slot.capacity)
         yield running
         yield capacity
+        # Boards ask for these three by the names that Go processes give them.
+        runtime = GaugeMetricFamily("go_info", "What runs the process", labels=("version",))
+        runtime.add_metric((f"python{platform.python_version()}",), 1)
+        yield runtime
         yield GaugeMetricFamily("go_threads", "Threads of the process", threading.active_count())
         tasks = trio.lowlevel.current_statistics().tasks_living
         yield GaugeMetricFamily("go_goroutines", "Tasks of the process", tasks)

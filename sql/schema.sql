@@ -63,6 +63,81 @@ BEGIN
     RETURN made;
 END $$;
 
+CREATE FUNCTION public.run_figures(subject uuid, since timestamp with time zone) RETURNS TABLE(runs_considered integer, success_rate double precision, lead_time_p50_seconds double precision, process_time_p50_seconds double precision)
+    LANGUAGE sql STABLE
+    AS $$
+SELECT
+    count(*)::integer,
+    avg((r.status = 'success')::integer)::double precision,
+    percentile_cont(0.5) WITHIN GROUP (
+        ORDER BY extract(EPOCH FROM r.finished_at - r.started_at)::double precision
+    ),
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY w.seconds)
+FROM pipelines pl
+INNER JOIN runs r
+    ON
+        r.pipeline_id = pl.id
+        AND r.created_at >= since
+        AND r.status IN ('success', 'failed', 'canceled')
+        AND r.started_at IS NOT NULL
+        AND r.finished_at IS NOT NULL
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(extract(EPOCH FROM st.finished_at - st.started_at)), 0)::double precision AS seconds
+    FROM stage_runs st
+    WHERE
+        st.run_id = r.id
+        AND st.started_at IS NOT NULL
+        AND st.finished_at IS NOT NULL
+        AND NOT EXISTS (
+            SELECT FROM job_runs jr
+            INNER JOIN job_gates ga ON ga.job_run_id = jr.id
+            WHERE jr.stage_run_id = st.id
+        )
+) w
+WHERE pl.project_id = subject OR pl.id = subject
+$$;
+
+CREATE FUNCTION public.run_revision(revisions jsonb) RETURNS TABLE(revision text, branch text, message text, author text)
+    LANGUAGE sql STABLE
+    AS $$
+SELECT
+    e.value ->> 'revision',
+    e.value ->> 'branch',
+    mo.message,
+    mo.author
+FROM jsonb_each(revisions) AS e
+LEFT JOIN modifications mo
+    ON
+        mo.material_id = e.key::uuid
+        AND mo.revision = e.value ->> 'revision'
+        AND mo.branch = e.value ->> 'branch'
+ORDER BY coalesce(e.value ->> 'branch', '') = '', e.key
+LIMIT 1
+$$;
+
+CREATE FUNCTION public.run_stages(of_run uuid) RETURNS TABLE(stages json)
+    LANGUAGE sql STABLE
+    AS $$
+SELECT json_agg(
+    json_build_object(
+        'id', s.id, 'name', s.name, 'ordinal', s.ordinal, 'status', s.status,
+        'started_at', utc_text(s.started_at), 'finished_at', utc_text(s.finished_at), 'jobs', j.jobs
+    ) ORDER BY s.ordinal
+)
+FROM stage_runs s
+CROSS JOIN LATERAL (
+    SELECT json_agg(
+        json_build_object(
+            'id', jr.id, 'name', jr.name, 'status', jr.status,
+            'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at)
+        ) ORDER BY jr.name, jr.matrix_key
+    ) AS jobs
+    FROM job_runs jr
+    WHERE jr.stage_run_id = s.id
+) j
+WHERE s.run_id = of_run
+$$;
+
 CREATE FUNCTION public.utc_text(moment timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -321,7 +396,9 @@ CREATE TABLE public.log_archives (
     archived_at timestamp with time zone NOT NULL,
     block_seqs bigint[] NOT NULL,
     block_lines bigint[] NOT NULL,
-    block_offsets bigint[] NOT NULL
+    block_offsets bigint[] NOT NULL,
+    cursor_lines bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    cursors bigint[] DEFAULT '{}'::bigint[] NOT NULL
 );
 
 CREATE TABLE public.log_cursors (

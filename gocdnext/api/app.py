@@ -7,8 +7,11 @@ Nothing here knows a resource. Order: OPTIONS, unknown path or verb, NUL bytes, 
 from __future__ import annotations
 
 from quart import Response, request
+from quart.ctx import RequestContext
+from quart.typing import ResponseTypes
 from quart_trio import QuartTrio
 
+from gocdnext import tracing
 from gocdnext.api import (
     account,
     admin_health,
@@ -28,6 +31,7 @@ from gocdnext.api import (
     docs,
     environments,
     errors,
+    forges,
     groups,
     health,
     integrations,
@@ -37,7 +41,6 @@ from gocdnext.api import (
     plugins,
     project_settings,
     projects,
-    providers,
     reports,
     request_ids,
     retention,
@@ -49,6 +52,7 @@ from gocdnext.api import (
     service_accounts,
     signin,
     signin_providers,
+    spans,
     trail,
     users,
     value_stream,
@@ -92,7 +96,7 @@ BLUEPRINTS = (
     webhooks.blueprint,
     deliveries.blueprint,
     integrations.blueprint,
-    providers.blueprint,
+    forges.blueprint,
     admin_health.blueprint,
     scm_credentials.blueprint,
     runner_profiles.blueprint,
@@ -107,6 +111,14 @@ class Application(QuartTrio):
     asgi_http_class = Connection
     request_class = BoundedRequest
     url_rule_class = Rule
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
+        if not tracing.on():
+            return await super().full_dispatch_request(request_context)
+        with spans.of(request) as span:
+            response = await super().full_dispatch_request(request_context)
+            spans.finish(span, response)
+            return response
 
 
 def create_app(services: Services) -> QuartTrio:

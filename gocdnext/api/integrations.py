@@ -13,10 +13,10 @@ from gocdnext.api.respond import answer, nothing, utc, utc_or_none
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
 from gocdnext.api.wire import Error
-from gocdnext.api.wire import providers as wire
+from gocdnext.api.wire import forges as wire
 from gocdnext.errors import InvalidError
-from gocdnext.providers.apps import KIND, BadAppsError, NewApp
-from gocdnext.providers.github_app import App
+from gocdnext.forges.apps import KIND, BadAppsError, NewApp
+from gocdnext.forges.github_app import App
 
 blueprint = Blueprint("integrations", __name__)
 PATH = "/api/v1/admin/integrations"
@@ -29,8 +29,8 @@ NIL = UUID(int=0)
 async def show_integrations() -> Response:
     """What the server does by itself at each provider, and where hooks point to."""
     here = services()
-    base, targets = here.settings.public_base, here.providers.registration.targets
-    app = bool(await here.providers.apps.active())
+    base, targets = here.settings.public_base, here.forges.registration.targets
+    app = bool(await here.forges.apps.active())
     online = not here.outbound.policy.offline
 
     def endpoint(provider: str) -> str:
@@ -59,12 +59,12 @@ async def show_integrations() -> Response:
 async def show_github() -> Response:
     """The same for GitHub alone."""
     here = services()
-    app, online = bool(await here.providers.apps.active()), not here.outbound.policy.offline
+    app, online = bool(await here.forges.apps.active()), not here.outbound.policy.offline
     message = wire.LegacyGithubIntegration(
         github_app_configured=app,
         public_base_set=bool(here.settings.public_base),
         checks_reporter_on=app and online,
-        auto_register_on=app and here.providers.registration.targets.known and online,
+        auto_register_on=app and here.forges.registration.targets.known and online,
     )
     return answer(message)
 
@@ -72,7 +72,7 @@ async def show_github() -> Response:
 @route(blueprint, "GET", VCS, described=Description(gives=wire.VcsIntegrations))
 async def list_apps() -> Response:
     """The GitHub Apps that are kept, and those in use."""
-    apps = services().providers.apps
+    apps = services().forges.apps
     rows = await apps.listed()
     message = wire.VcsIntegrations(
         integrations=[_kept(row) for row in rows], active=[_active(app) for app in await apps.active()]
@@ -104,7 +104,7 @@ async def save_app() -> Response:
         private_key=said.private_key,
         webhook_secret=said.webhook_secret,
     )
-    row = await here.providers.apps.keep(new, here.clock(), here.new_id)
+    row = await here.forges.apps.keep(new, here.clock(), here.new_id)
     note(target=str(row["id"]))
     return answer(wire.SavedIntegration(integration=_kept(row), reload_warning=await _reloaded()), 201)
 
@@ -121,7 +121,7 @@ async def delete_app(integration_id: str) -> Response:
     found = params.parse_uuid(integration_id)
     if found is None:
         raise InvalidError("invalid id")
-    note(name=await services().providers.apps.delete(found))
+    note(name=await services().forges.apps.delete(found))
     await _reloaded()
     return nothing()
 
@@ -136,7 +136,7 @@ async def delete_app(integration_id: str) -> Response:
 async def reload_apps() -> Response:
     """Reads what is kept anew. When something of it cannot be used, all stays as it was (500)."""
     try:
-        active = await services().providers.apps.reload()
+        active = await services().forges.apps.reload()
     except BadAppsError as error:
         return answer(Error(error=str(error)), 500)
     return answer(wire.ActiveApps(active=[_active(app) for app in active]))
@@ -145,7 +145,7 @@ async def reload_apps() -> Response:
 async def _reloaded() -> str:
     """Takes the change into use; why that did not go, or nothing."""
     try:
-        await services().providers.apps.reload()
+        await services().forges.apps.reload()
     except BadAppsError as error:
         return str(error)
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -10,8 +11,8 @@ from quart import Blueprint, Response, g, request
 
 from gocdnext.api import explained, params, query, render, wire
 from gocdnext.api.context import services
+from gocdnext.api.forges import webhook_result
 from gocdnext.api.kept import Fresh
-from gocdnext.api.providers import webhook_result
 from gocdnext.api.respond import answer
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
@@ -59,9 +60,10 @@ async def show_project(slug: str) -> Response:
 
     async def reading() -> Fresh:
         found = await read.project(here.db, here.figures, slug, here.clock(), runs)
-        listed = [(row["run_id"], row) for row in found.pipelines] + [(row["id"], row) for row in found.runs]
-        reasons = await explained.reasons_of(listed)
-        return Fresh(render.project_detail(found, reasons, reader), lasts=not reasons)
+        newest = [(row["run_id"], row["open_jobs"]) for row in found.pipelines]
+        listed = newest + [(UUID(run["id"]), run["open_jobs"]) for run in found.runs]
+        reasons, lasts = await explained.reasons_of(listed, "project_detail")
+        return Fresh(render.project_detail(found, reasons, reader), lasts=lasts)
 
     return await here.kept.answer(("project", slug, runs, render.may_see_credentials(reader)), reading)
 
@@ -100,7 +102,7 @@ async def apply() -> Response:
     message = render.applied(wanted.slug, result)
     if stored.source is not None:
         renewed = bool(stored.source.generated_secret or (wanted.scm_source and wanted.scm_source.webhook_secret))
-        hook = await here.providers.registration.register(stored.source.id, renewed=renewed)
+        hook = await here.forges.registration.register(stored.source.id, renewed=renewed)
         message.webhooks = [] if hook is None else [webhook_result(hook)]
     return answer(message)
 

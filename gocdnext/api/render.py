@@ -19,6 +19,7 @@ from gocdnext.auth.roles import Role
 from gocdnext.logs.windows import LogLine, Window
 from gocdnext.materials.polling import Looked
 from gocdnext.projects.apply import ApplyResult
+from gocdnext.projects.figures import Week
 from gocdnext.projects.read import Feed, ProjectDetail, ProjectList
 from gocdnext.projects.store import Stored
 from gocdnext.runs.waiting import NOTHING, Reasons, Waiting
@@ -28,6 +29,7 @@ ONLINE_WITHIN = timedelta(seconds=90)
 WINDOW_DAYS = 7
 
 _STAGES = msgspec.json.Decoder(list[wire.StageRunSummary])
+_PREVIEWS = msgspec.json.Decoder(list[wire.PipelinePreview])
 _STAGE_DETAILS = msgspec.json.Decoder(list[wire.StageDetail])
 
 Row = asyncpg.Record
@@ -35,24 +37,19 @@ Row = asyncpg.Record
 
 def project_list(found: ProjectList) -> wire.Projects:
     """The list of 2.1."""
-    previews: dict[UUID, list[wire.PipelinePreview]] = {}
-    for row in found.previews:
-        previews.setdefault(row["project_id"], []).append(_preview(row))
-    return wire.Projects(
-        projects=[_project(row, previews.get(row["id"], []), found.figures[row["id"]]) for row in found.projects]
-    )
+    return wire.Projects(projects=[_project(row, found.figures[row["id"]]) for row in found.projects])
 
 
 def project_detail(found: ProjectDetail, reasons: Mapping[UUID, Reasons], reader: Subject | None) -> wire.ProjectDetail:
     """The detail of 2.2; `reasons` by open run. `reader` is None where nobody has to sign in."""
     row = found.project
     return wire.ProjectDetail(
-        project=_project(row, [], found.figures[row["id"]]),
+        project=_project(row, found.figures[row["id"]]),
         pipelines=[
             _pipeline(pipeline, found.figures[pipeline["id"]], reasons.get(pipeline["run_id"], NOTHING))
             for pipeline in found.pipelines
         ],
-        runs=[run_summary(run, reasons.get(run["id"], NOTHING)) for run in found.runs],
+        runs=[_run(run, reasons.get(UUID(run["id"]), NOTHING)) for run in found.runs],
         scm_source=_scm(row, reader),
         edges=[edge for pipeline in sorted(found.pipelines, key=itemgetter("id")) for edge in _edges(pipeline)],
     )
@@ -122,11 +119,6 @@ def feed(found: Feed, reasons: Mapping[UUID, Reasons], limit: int, offset: int) 
     """One page of 3.1; `reasons` by open run."""
     runs = [_global_run(row, reasons.get(row["id"], NOTHING)) for row in found.runs]
     return wire.Runs(runs=runs, total=found.total, limit=limit, offset=offset)
-
-
-def run_summary(row: Row, reasons: Reasons) -> wire.RunSummary:
-    """A run as it is listed."""
-    return wire.RunSummary(**_run_fields(row, row["id"]), waiting=_waiting(reasons.run))
 
 
 def stages_of(row: Row) -> list[wire.StageDetail]:
@@ -215,7 +207,14 @@ def _health(status: str, seen: datetime | None, now: datetime) -> str:
     return "idle" if status == "idle" else "offline"
 
 
-def _project(row: Row, previews: list[wire.PipelinePreview], figures: Row) -> wire.ProjectSummary:
+def _run(run: Mapping[str, Any], reasons: Reasons) -> wire.RunSummary:
+    """A run that arrived as JSON."""
+    found = msgspec.convert(run, wire.RunSummary)
+    found.waiting = _waiting(reasons.run)
+    return found
+
+
+def _project(row: Row, figures: Week) -> wire.ProjectSummary:
     return wire.ProjectSummary(
         id=str(row["id"]),
         slug=row["slug"],
@@ -229,7 +228,7 @@ def _project(row: Row, previews: list[wire.PipelinePreview], figures: Row) -> wi
         latest_run_at=utc_or_none(row["latest_run_at"]),
         provider=row["provider"] or "",
         status=_status(row),
-        top_pipelines=previews,
+        top_pipelines=_PREVIEWS.decode(row["previews"]) if row["previews"] else [],
         metrics=_metrics(figures, []),
         latest_run_meta=_meta(row),
         labels=[wire.Label(key=label["key"], value=label["value"]) for label in row["labels"] or ()],
@@ -247,18 +246,7 @@ def _status(row: Row) -> str:
     return "failing" if row["any_failed"] else "success"
 
 
-def _preview(row: Row) -> wire.PipelinePreview:
-    return wire.PipelinePreview(
-        id=str(row["id"]),
-        name=row["name"],
-        latest_run_status=row["status"] or "",
-        latest_run_at=utc_or_none(row["created_at"]),
-        definition_stages=row["definition_stages"] or [],
-        latest_run_stages=_stages(row),
-    )
-
-
-def _pipeline(row: Row, figures: Row, reasons: Reasons) -> wire.PipelineSummary:
+def _pipeline(row: Row, figures: Week, reasons: Reasons) -> wire.PipelineSummary:
     stages = _stages(row)
     if reasons.frozen:
         for job in chain.from_iterable(stage.jobs or () for stage in stages):
@@ -277,7 +265,7 @@ def _pipeline(row: Row, figures: Row, reasons: Reasons) -> wire.PipelineSummary:
     )
 
 
-def pipeline_metrics(row: Row, figures: Row) -> wire.PipelineMetrics | None:
+def pipeline_metrics(row: Row, figures: Week) -> wire.PipelineMetrics | None:
     """The figures of a pipeline and its stages; None while there is nothing to count."""
     return _metrics(figures, msgspec.convert(row["stage_stats"] or [], list[wire.StageStat]))
 
@@ -304,15 +292,15 @@ def _stages(row: Row) -> list[wire.StageRunSummary]:
     return _STAGES.decode(row["stages"]) if row["stages"] else []
 
 
-def _metrics(row: Row, stats: list[wire.StageStat]) -> wire.PipelineMetrics | None:
-    if not row["runs_considered"] and not stats:
+def _metrics(figures: Week, stats: list[wire.StageStat]) -> wire.PipelineMetrics | None:
+    if not figures.runs_considered and not stats:
         return None
     return wire.PipelineMetrics(
         window_days=WINDOW_DAYS,
-        runs_considered=row["runs_considered"],
-        success_rate=row["success_rate"] or 0.0,
-        lead_time_p50_seconds=row["lead_time_p50_seconds"] or 0.0,
-        process_time_p50_seconds=row["process_time_p50_seconds"] or 0.0,
+        runs_considered=figures.runs_considered,
+        success_rate=figures.success_rate or 0.0,
+        lead_time_p50_seconds=figures.lead_time_p50_seconds or 0.0,
+        process_time_p50_seconds=figures.process_time_p50_seconds or 0.0,
         stage_stats=stats,
     )
 

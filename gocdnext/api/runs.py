@@ -71,8 +71,8 @@ async def list_runs() -> Response:
 
     async def reading() -> Fresh:
         found = await read.feed(services().db, wanted, asked.limit, asked.offset)
-        reasons = await explained.reasons_of((row["id"], row) for row in found.runs)
-        return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=not reasons)
+        reasons, lasts = await explained.reasons_of(((row["id"], row["open_jobs"]) for row in found.runs), "feed")
+        return Fresh(render.feed(found, reasons, asked.limit, asked.offset), lasts=lasts)
 
     return await services().kept.answer(("runs", wanted, asked.limit, asked.offset), reading)
 
@@ -98,12 +98,13 @@ async def _detail(run: UUID, tail: int, head: int, since: dict[UUID, int]) -> Fr
     stages = render.stages_of(row)
     jobs = {UUID(job.id): job for stage in stages for job in stage.jobs}
     if tail:
-        shown = await archived_windows(db, services().blobs.store, list(jobs), tail=tail, head=head, since=since)
+        shown = await archived_windows(services().archives, list(jobs), tail=tail, head=head, since=since)
         for job_id, window in shown.items():
             render.add_window(jobs[job_id], window, head=head > 0 and job_id not in since)
     detail = render.run_detail(row, stages)
     if detail.status in OPEN:
-        render.add_reasons(detail, (await services().runs.reasons([run])).get(run, NOTHING))
+        reasons, _ = await explained.reasons([run], "run_detail")
+        render.add_reasons(detail, reasons.get(run, NOTHING))
     return Fresh(detail, lasts=detail.status not in OPEN)
 
 
@@ -126,7 +127,7 @@ async def stream_logs(run_id: str) -> Response:
     await read.require_run(here.db, run)
     cursor = parse_last_event_id(request.headers.get("Last-Event-ID") or query.asked(StreamQuery).last_event_id)
     response = Response(
-        stream(here.hub, here.db, run, cursor, here.shutdown),
+        stream(here.hub, here.db, run, cursor, here.shutdown, here.archives),
         headers={
             "Cache-Control": "no-cache, no-transform",
             "Connection": "keep-alive",
@@ -151,7 +152,7 @@ async def log_file(run_id: str, job_id: str) -> Response:
     db = services().db
     await read.require_job_of_run(db, run, job)
     response = Response(
-        log_text(db, job, services().blobs.store),
+        log_text(services().archives, job),
         headers={"Content-Disposition": f'attachment; filename="job-{str(job)[:8]}.log"'},
         content_type="text/plain; charset=utf-8",
     )

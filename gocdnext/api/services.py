@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import trio
 
 from gocdnext.api.kept import Kept
+from gocdnext.logs.archived import Archives
 from gocdnext.plugins.catalogue import Catalogue
 from gocdnext.projects.figures import Figures
 from gocdnext.sweeps import Board
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from gocdnext.blobs.room import Blobs
     from gocdnext.config import Settings
     from gocdnext.db.pool import Database
+    from gocdnext.forges.app_webhook import AppWebhook
+    from gocdnext.forges.room import Forges
     from gocdnext.logs.hub import LogHub
     from gocdnext.materials.access import Access
     from gocdnext.materials.webhooks.intake import Webhooks
     from gocdnext.metrics import Metrics
     from gocdnext.outbound.client import Outbound
     from gocdnext.projects.sync import Configs
-    from gocdnext.providers.app_webhook import AppWebhook
-    from gocdnext.providers.room import Providers
     from gocdnext.runs.service import RunService
     from gocdnext.secrets.profiles import DefaultProfile
     from gocdnext.secrets.sealing import Keyring
@@ -62,7 +63,7 @@ class Services:
     shutdown: trio.Event
     outbound: Outbound
     configs: Configs
-    providers: Providers
+    forges: Forges
     app_webhook: AppWebhook
     catalogue: Catalogue = field(default_factory=dict)
     """The plugins that `with:` is checked against."""
@@ -74,6 +75,9 @@ class Services:
     new_id: Callable[[], UUID] = uuid4
     kept: Kept = field(init=False)
     """Answers that are rendered once for as long as nothing has changed."""
+    archives: Archives = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kept", Kept(self.db))
+        room = self.settings.log_archive_cache
+        object.__setattr__(self, "archives", Archives(self.db, self.blobs.store, room=room))

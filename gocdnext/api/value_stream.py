@@ -25,7 +25,7 @@ async def show_value_stream(slug: str) -> Response:
     here = services()
     now = here.clock()
     found = await value_stream(here.db, here.figures, slug, now)
-    reasons = await explained.reasons_of((row["run_id"], row) for row in found.pipelines)
+    reasons, _ = await explained.reasons_of(((row["run_id"], row["open_jobs"]) for row in found.pipelines), "vsm")
     message = wire.ValueStream(
         project_id=str(found.project["id"]),
         project_slug=found.project["slug"],

@@ -13,13 +13,13 @@ from gocdnext.api.context import services
 from gocdnext.api.respond import JSON, nothing
 from gocdnext.api.routing import NOT_AUDITED, Answer, Description, route
 from gocdnext.errors import InvalidError
+from gocdnext.forges.app_webhook import PROVIDER
 from gocdnext.materials.webhooks import deliveries
 from gocdnext.materials.webhooks.bitbucket import BITBUCKET
 from gocdnext.materials.webhooks.events import Provider
 from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.gitlab import GITLAB
 from gocdnext.materials.webhooks.intake import FORM
-from gocdnext.providers.app_webhook import PROVIDER
 
 blueprint = Blueprint("webhooks", __name__)
 

@@ -64,6 +64,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         ),
         log_retention=read.window("GOCDNEXT_LOG_RETENTION", 24 * 3600, 87_600 * 3600),
         log_archive=read.choice("GOCDNEXT_LOG_ARCHIVE", ("auto", "on", "off")),
+        log_archive_cache=read.size("GOCDNEXT_LOG_ARCHIVE_CACHE_BYTES"),
         plugin_catalog_dir=read.text("GOCDNEXT_PLUGIN_CATALOG_DIR"),
         webhook_public_url=read.base("GOCDNEXT_WEBHOOK_PUBLIC_URL"),
         github_app=_github_app(read),

@@ -119,6 +119,8 @@ class Settings:
     """Seconds; None = for ever."""
     log_archive: str
     """`auto`, `on` or `off`."""
+    log_archive_cache: int
+    """Bytes of archived logs that are kept in memory."""
     artifacts_s3: S3 | None = None
     """None: files below `artifacts_root`."""
     trusted_proxies: tuple[Network, ...] = ()

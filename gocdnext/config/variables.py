@@ -254,6 +254,12 @@ VARIABLES: Final = (
         "auto or on: logs of ended jobs become compressed blobs, unless their project says otherwise. off: never.",
     ),
     Variable(
+        "GOCDNEXT_LOG_ARCHIVE_CACHE_BYTES",
+        "number",
+        "16777216",
+        "Bytes of memory for what was read of archived logs lately; 0 keeps nothing.",
+    ),
+    Variable(
         "GOCDNEXT_APPROVAL_DEFAULT_TIMEOUT",
         "duration",
         "168h",

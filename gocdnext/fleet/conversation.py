@@ -68,6 +68,8 @@ class Conversations:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        # For all that is logged in this stream: it has a task of its own, and those below begin with what it knows.
+        structlog.contextvars.bind_contextvars(agent=session.name, agent_id=session.agent_id)
         buffer = messages_of(stream)
         log = self._ingest.writer(session.agent_id, _Word(session, self._registry))
         receiver = Receiver(
@@ -156,6 +158,7 @@ class Conversations:
             receiving.cancel()
             writing.cancel()
             await asyncio.gather(receiving, writing, return_exceptions=True)
+            log.discard()
         if session.superseded or self.stopping:
             return
         try:

@@ -16,6 +16,9 @@ class Runs(Protocol):
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is stale or a duplicate and nothing changed."""
 
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """The same as an asyncio function; False when nothing is stored and `complete` has to do it."""
+
     async def reclaim(self, agent_id: UUID) -> None:
         """Requeues or fails the running jobs of an agent that registered again."""
 
@@ -38,8 +41,9 @@ class FleetMetrics(LogMetrics, Protocol):
     def rpc_started(self, method: str) -> None:
         """`gocdnext_grpc_server_started_total{grpc_method}`; the method's bare name."""
 
-    def rpc_handled(self, method: str, code: str) -> None:
-        """`gocdnext_grpc_server_handled_total{grpc_method,code}`; codes as grpc-go writes them."""
+    def rpc_handled(self, method: str, code: str, seconds: float | None) -> None:
+        """`gocdnext_grpc_server_handled_total{grpc_method,code}`, codes as grpc-go writes them, and the histogram of
+        unary calls; None for a stream."""
 
     def agent_drained(self, outcome: str, seconds: float) -> None:
         """`gocdnext_agent_drain_total{outcome}` and its histogram; `clean` or `abandoned`."""

@@ -34,6 +34,7 @@ from gocdnext.logs.ingest import LogWriter
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs import state
 from gocdnext.runs.service import JobReport
+from gocdnext.tracing import doing
 
 DRAIN_MESSAGES = 512
 """Messages handled before others get their turn."""
@@ -151,6 +152,10 @@ class Receiver:
         if held is None or status is None:
             _log.info("result ignored", agent=self._session.name, job_id=result.job_id[:64], status=result.status)
             return
+        with doing("agent.result", run_id=held.target.run_id, job_id=held.target.job_id, attempt=held.target.attempt):
+            await self._ended(held, status, result)
+
+    async def _ended(self, held: Held, status: str, result: pb.JobResult) -> None:
         # The barrier: whoever sees the job finished sees all its lines.
         await self._log.flush()
         undelivered = "" if status == frames.DISRUPTED else await self._undelivered(held, result)
@@ -199,8 +204,17 @@ class Receiver:
         return replace(report, status=state.FAILED, error=report.error or problem, outputs={})
 
     async def _complete(self, held: Held, report: JobReport) -> None:
-        await self._persistently(partial(self._complete_once, report))
+        if not await self._at_once(report):
+            await self._persistently(partial(self._complete_once, report))
         self._finished(self._session, held)
+
+    async def _at_once(self, report: JobReport) -> bool:
+        """Nearly every result is one statement on this side. What was under way when the database went is told again."""
+        try:
+            async with asyncio.timeout(COMPLETE_SECONDS):
+                return await self._runs.complete_at_once(report)
+        except (DatabaseUnavailableError, TimeoutError):
+            return False
 
     async def _persistently(self, work: Callable[[], Awaitable[None]], within: float = COMPLETE_SECONDS) -> None:
         """Does the trio function `work`, in tries of `within` seconds, until the database has taken it."""
@@ -219,7 +233,7 @@ class Receiver:
 
     async def _complete_once(self, report: JobReport) -> None:
         if not await self._runs.complete(report):
-            _log.info("result was late or repeated", job_id=str(report.job_id), attempt=report.attempt)
+            _log.info("result was late or repeated", run_id=report.run_id, job_id=report.job_id, attempt=report.attempt)
 
 
 def _pong(now: datetime) -> pb.ServerMessage:

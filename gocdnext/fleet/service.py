@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from gocdnext.fleet.tickets import Tickets
 from gocdnext.fleet.wire import messages_of
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.proto.agent_grpc import AgentServiceBase
+from gocdnext.tracing import doing
 
 SESSION_HEADER = "x-gocdnext-session"
 REQUEST_SECONDS = 30.0
@@ -77,9 +79,15 @@ class AgentService(AgentServiceBase):
         await self._conversations.hold(self._registry.claim(str(ids[0])), stream)
 
     async def _call(self, stream: Stream, work: Awaitable[None], *, bounded: bool = True) -> None:
-        """Counts the call, and is the one table from what goes wrong inside to gRPC status codes."""
+        """One call, in the log and in traces. A stream may last for weeks: it is no span, what happens in it is."""
         method = stream._method_name.rpartition("/")[2]
         self._metrics.rpc_started(method)
+        with doing(f"agent.{method}", rpc=method) if bounded else structlog.contextvars.bound_contextvars(rpc=method):
+            await self._counted(method, work, bounded=bounded)
+
+    async def _counted(self, method: str, work: Awaitable[None], *, bounded: bool) -> None:
+        """Counts the call, and is the one table from what goes wrong inside to gRPC status codes."""
+        started = time.monotonic()
         code = "Canceled"
         try:
             async with asyncio.timeout(REQUEST_SECONDS if bounded else None):
@@ -99,7 +107,7 @@ class AgentService(AgentServiceBase):
             _log.exception("agent call failed", method=method)
             raise GRPCError(Status.INTERNAL, "internal error") from error
         finally:
-            self._metrics.rpc_handled(method, code)
+            self._metrics.rpc_handled(method, code, time.monotonic() - started if bounded else None)
 
 
 async def _answer(stream: Stream, kind: type[M], work: Callable[[M], Awaitable[Message]]) -> None:

@@ -47,6 +47,30 @@ class Index:
         self.lines += len(lines)
         self.size += len(block)
 
+    def where(self, number: int) -> tuple[int, int]:
+        """From which byte of the blob up to which a block is."""
+        stop = self.offsets[number + 1] if number + 1 < len(self.offsets) else self.size
+        return self.offsets[number], stop
+
+
+@dataclass(slots=True)
+class Cursors:
+    """The places of archived lines in the order of their run: stretches of neighbours, which batches of lines are."""
+
+    lines: list[int] = field(default_factory=list)
+    """How many lines of the job are before each stretch."""
+    firsts: list[int] = field(default_factory=list)
+    """The cursor of its first line."""
+    count: int = 0
+
+    def add(self, cursors: Iterable[int]) -> None:
+        """The cursors of the next lines."""
+        for cursor in cursors:
+            if not self.lines or cursor != self.firsts[-1] + self.count - self.lines[-1]:
+                self.lines.append(self.count)
+                self.firsts.append(cursor)
+            self.count += 1
+
 
 def packed(lines: Iterable[LogLine]) -> bytes:
     """A block of these lines. The same lines are always the same bytes."""
@@ -56,19 +80,30 @@ def packed(lines: Iterable[LogLine]) -> bytes:
     return gzip.compress(text.encode(), LEVEL, mtime=0)
 
 
-def unpacked(block: bytes) -> list[LogLine]:
-    """The lines of a block. Raises DamagedError."""
+def unpacked(block: bytes) -> list[str]:
+    """The lines of a block as they are written there. Raises DamagedError."""
     try:
-        text = gzip.decompress(block).decode()
         # Not splitlines: other ends of lines are part of a text.
-        return [_line(line) for line in text.split("\n")[:-1]]
+        return gzip.decompress(block).decode().split("\n")[:-1]
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DamagedError(f"an archived log is damaged: {error}") from error
 
 
-def _line(written: str) -> LogLine:
-    seq, at, stream, text = written.split("\t")
-    return LogLine(int(seq), stream, datetime.fromisoformat(at), _plain(text) if "\\" in text else text)
+def line(written: str) -> LogLine:
+    """A line of a block: most of what reading one costs, so only those that are asked for. Raises DamagedError."""
+    try:
+        seq, at, stream, text = written.split("\t")
+        return LogLine(int(seq), stream, datetime.fromisoformat(at), _plain(text) if "\\" in text else text)
+    except ValueError as error:
+        raise DamagedError(f"an archived log is damaged: {error}") from error
+
+
+def number(written: str) -> int:
+    """The seq of a line of a block. Raises DamagedError."""
+    try:
+        return int(written.partition("\t")[0])
+    except ValueError as error:
+        raise DamagedError(f"an archived log is damaged: {error}") from error
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID
 
 import structlog
@@ -32,6 +32,13 @@ POLL_SECONDS = 1.0
 """How often the table is asked about the runs that are read: lines stored by another server, and runs that ended."""
 POKE_SECONDS = 0.02
 """The least time between two looks at the table."""
+PUBLISHED_WITHIN = 0.1
+"""Seconds after which lines that are committed and have not been published here were stored by another server."""
+PACE_SECONDS = 0.0002
+"""The least time from one round of waking readers to the next, for each that was woken. To send a piece costs the server
+nearly as much, however small it is: at this pace each gets in one piece what has come in meanwhile, and others have a turn."""
+LONGEST_PACE = 0.5
+"""Seconds; however many readers there are."""
 
 _SQL = queries.load("logs")
 _TERMINAL = frozenset({state.SUCCESS, state.FAILED, state.CANCELED})
@@ -41,10 +48,12 @@ _log = structlog.get_logger(__name__)
 class Watch:
     """What the readers of one run share."""
 
-    __slots__ = ("_ring", "_waiting", "edge", "ended", "readers", "run_id", "size")
+    __slots__ = ("_news", "_ring", "_waiting", "edge", "ended", "readers", "run_id", "size")
 
-    def __init__(self, run_id: UUID) -> None:
+    def __init__(self, run_id: UUID, news: Callable[[Watch], None]) -> None:
+        """`news` is called when lines have come that readers are to be woken for."""
         self.run_id = run_id
+        self._news = news
         self.readers = 0
         self.edge = 0
         """The newest cursor known to be committed."""
@@ -72,9 +81,9 @@ class Watch:
         """Until something was published or the run ended; wakes without a cause too."""
         await self._waiting.park()
 
-    def wake(self) -> None:
-        """Lets all readers look again."""
-        self._waiting.unpark_all()
+    def wake(self) -> int:
+        """Lets all readers look again; returns how many were waiting."""
+        return len(self._waiting.unpark_all())
 
     def append(self, first: int, last: int, pieces: Iterable[Chunk], budget: int) -> int:
         """Takes lines (first..last) into the ring; returns by how many bytes it grew."""
@@ -91,7 +100,7 @@ class Watch:
         while self.size > limit and len(self._ring) > 1:
             self.size -= len(self._ring.popleft().data)
         self.edge = last
-        self.wake()
+        self._news(self)
         return self.size - before
 
     def advance(self, last: int) -> int:
@@ -101,7 +110,7 @@ class Watch:
         before = self.size
         self._clear()
         self.edge = last
-        self.wake()
+        self._news(self)
         return -before
 
     def _clear(self) -> None:
@@ -128,13 +137,15 @@ class LogHub:
         self._watches: dict[UUID, Watch] = {}
         self._bytes = 0
         self._poked = trio.Event()
+        self._with_news: set[Watch] = set()
+        self._news = trio.Event()
 
     @contextlib.contextmanager
     def subscribe(self, run_id: UUID) -> Iterator[Watch]:
         """The shared watch of a run, for as long as the reader reads."""
         watch = self._watches.get(run_id)
         if watch is None:
-            watch = self._watches[run_id] = Watch(run_id)
+            watch = self._watches[run_id] = Watch(run_id, self._tell)
         watch.readers += 1
         try:
             yield watch
@@ -172,6 +183,10 @@ class LogHub:
             watch.ended = ended
             watch.wake()
 
+    def _tell(self, watch: Watch) -> None:
+        self._with_news.add(watch)
+        self._news.set()
+
     def poke(self) -> None:
         """A run has ended: look now instead of at the next poll."""
         self._poked.set()
@@ -187,12 +202,23 @@ class LogHub:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._poll_for_ever, db)
+                nursery.start_soon(self._wake_for_ever)
                 task_status.started()
                 await shutdown.wait()
                 nursery.cancel_scope.cancel()
         finally:
             for watch in self._watches.values():
                 watch.wake()
+
+    async def _wake_for_ever(self) -> None:
+        """Wakes at once who reads a quiet run. Woken for every line of a busy one, many readers would take all of the
+        server's time, and wait longer for it."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            watches, self._with_news = self._with_news, set()
+            woken = sum(watch.wake() for watch in watches)
+            await trio.sleep(min(woken * PACE_SECONDS, LONGEST_PACE))
 
     async def _poll_for_ever(self, db: Database) -> None:
         while True:
@@ -209,5 +235,12 @@ class LogHub:
         except DatabaseUnavailableError as error:
             _log.warning("log readers wait for the database", error=str(error))
             return
+        if any(self._is_behind(row["id"], row["last"]) for row in rows):
+            # Most likely our own writer is about to publish them: all readers would ask the table for nothing.
+            await trio.sleep(PUBLISHED_WITHIN)
         for row in rows:
             self.observe(row["id"], row["status"], row["last"], row["busy"])
+
+    def _is_behind(self, run_id: UUID, last: int) -> bool:
+        watch = self._watches.get(run_id)
+        return watch is not None and watch.edge < last

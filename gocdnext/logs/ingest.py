@@ -46,6 +46,9 @@ class LogMetrics(Protocol):
     def log_lines_dropped(self, reason: str, count: int) -> None:
         """`gocdnext_log_lines_dropped_total{reason}`."""
 
+    def log_session_discarded(self) -> None:
+        """`gocdnext_log_batcher_session_discarded_total`: a session ended with lines that were not stored."""
+
 
 class Listener(Protocol):
     """Who wants to know what becomes of the lines of one session."""
@@ -221,6 +224,13 @@ class LogWriter:
                     self._done += len(batch.seqs)
                     self._progress.set()
                 self._tell(self._mark if not self._lines else mark)
+
+    def discard(self) -> None:
+        """The session is over and nobody runs this writer any more: lines that are still buffered are dropped, counted."""
+        if self._lines:
+            self._ingest.metrics.log_lines_dropped("flush_failed", self._lines)
+            self._ingest.metrics.log_session_discarded()
+            self._lines = 0
 
     def _tell(self, mark: int) -> None:
         if self._listener is not None and mark > self._told:

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
-from gocdnext.blobs.store import BlobStore
 from gocdnext.db import queries
-from gocdnext.db.pool import Database
-from gocdnext.logs import archive
+from gocdnext.logs.archived import Archives
 
 PAGE_LINES = 1000
 
@@ -17,22 +15,20 @@ _SQL = queries.load("logs")
 _BEFORE_ALL = (-(2**63), datetime(1, 1, 1, tzinfo=UTC))
 
 
-async def log_text(db: Database, job_id: UUID, store: BlobStore | None = None) -> AsyncIterator[bytes]:
-    """Every line in seq order followed by a line feed, in pieces. Holds no connection between two pieces. With `store`
-    also what is archived, be it while this is going on.
+async def log_text(archives: Archives, job_id: UUID) -> AsyncIterator[bytes]:
+    """Every line in seq order followed by a line feed, in pieces; also what is archived, be it while this is going on. Holds
+    no connection between two pieces.
 
     Raises DatabaseUnavailableError and OSError, also half-way: the body is cut short then.
     """
     seq, at = _BEFORE_ALL
     while True:
-        page = await db.fetch(_SQL.text_after, job_id, seq, at, PAGE_LINES)
+        page = await archives.db.fetch(_SQL.text_after, job_id, seq, at, PAGE_LINES)
         if page:
             yield "".join(f"{row['text']}\n" for row in page).encode()
             seq, at = page[-1]["seq"], page[-1]["at"]
         if len(page) < PAGE_LINES:
             break
-    if store is None:
-        return
-    for archived in (await archive.find(db, store, [job_id])).values():
+    for archived in (await archives.find([job_id])).values():
         async for lines in archived.after(seq, at):
             yield "".join(f"{line.text}\n" for line in lines).encode()

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
+from gocdnext.forges.accounts import Account
 from gocdnext.materials import git
 from gocdnext.materials.folders import MAX_FILE, MAX_FILES, MAX_FOLDER, Folder, FolderMissingError, RemoteFile, is_yaml
 from gocdnext.materials.git import GitError
 from gocdnext.outbound.client import Answer
-from gocdnext.providers.accounts import Account
 
 PAGE = 100
 MAX_LISTING = 4 * 1024 * 1024

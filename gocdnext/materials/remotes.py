@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from gocdnext.errors import DomainError
+from gocdnext.forges.accounts import Account
+from gocdnext.forges.places import Place, place_of
 from gocdnext.materials import folders, git, provider_files
 from gocdnext.materials.access import SignIn
 from gocdnext.materials.folders import Folder
@@ -20,8 +22,6 @@ from gocdnext.outbound import guard
 from gocdnext.outbound.client import Outbound
 from gocdnext.outbound.errors import OfflineError, OutboundError
 from gocdnext.outbound.policy import Policy
-from gocdnext.providers.accounts import Account
-from gocdnext.providers.places import Place, place_of
 
 ANSWER_WITHIN = 8.0
 """Seconds that a provider gets to say what a pull request changes: a delivery waits for it (contract-admin 17.3)."""

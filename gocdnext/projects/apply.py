@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 import trio
 
 from gocdnext.db import queries
@@ -31,10 +32,13 @@ DEFAULT_BRANCH = "main"
 DEFAULT_FOLDER = ".gocdnext"
 MAX_WEBHOOK_SECRET = 256
 """Characters."""
+MIN_TIMEOUT = 1.0
+"""Seconds that a repository gets in any case for a second question."""
 MAX_TOLD = 20
 """Problems of files that one answer lists."""
 
 _CONFIGS = queries.load("configs")
+_LOG = structlog.get_logger("configs")
 _UNDERSTOOD = frozenset({"name_reserved", "deploy_target"})
 """Kinds of problems that are no mistake in a file: it is understood and refused (422)."""
 _PARSING = trio.CapacityLimiter(1)
@@ -174,11 +178,12 @@ async def fetched(
     *,
     timeout: float = folders.FETCH_TIMEOUT,
     prefix: str = "",
+    commit: str = "",
 ) -> Fetched:
-    """The pipelines in the folder at the head of a branch; one that is not there is a warning. `prefix` is how an error
-    begins (contract-runs 2.4, 2.5). Raises UpstreamError, BrokenError."""
+    """The pipelines in the folder at the head of a branch, or at a `commit` that the branch has moved on from; one that is
+    not there is a warning. `prefix` is how an error begins (contract-runs 2.4, 2.5). Raises UpstreamError, BrokenError."""
     try:
-        found = await remotes.folder(repository, branch, path, timeout=timeout)
+        found = await _folder(remotes, repository, branch, path, timeout, commit)
     except folders.FolderMissingError as error:
         reading = Reading(error.revision) if error.revision else None
         return Fetched((), reading, (f"{error}: the project has no pipelines",))
@@ -192,6 +197,35 @@ async def fetched(
         else (f"the folder {path!r} of the repository has no YAML files: the project has no pipelines",)
     )
     return Fetched(await understood(found, path), Reading(found.revision), warnings)
+
+
+async def _folder(
+    remotes: Remotes, repository: Repository, branch: str, path: str, timeout: float, commit: str
+) -> folders.Folder:
+    """The branch first: most pushes are its head, and a commit that was taken away may not be had any more. Raises
+    FolderMissingError, GitError."""
+    deadline = trio.current_time() + timeout
+    missing: folders.FolderMissingError | None = None
+    found: folders.Folder | None = None
+    try:
+        found = await remotes.folder(repository, branch, path, timeout=timeout)
+        head = found.revision
+    except folders.FolderMissingError as error:
+        missing, head = error, error.revision
+    if commit and head != commit:
+        try:
+            left = max(deadline - trio.current_time(), MIN_TIMEOUT)
+            return await remotes.folder_at(repository, commit, path, timeout=left)
+        except folders.FolderMissingError:
+            raise
+        except git.GitError as error:
+            _LOG.info(
+                "a pushed commit is not to be had, the head of its branch counts", commit=commit, reason=str(error)
+            )
+    if found is None:
+        assert missing is not None
+        raise missing
+    return found
 
 
 class BrokenError(UnprocessableError):

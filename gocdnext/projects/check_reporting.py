@@ -1,4 +1,4 @@
-"""How the runs of a project are told to its provider (contract-admin 6.7). Telling them is in the providers room."""
+"""How the runs of a project are told to its provider (contract-admin 6.7). Telling them is in `forges`."""
 
 from __future__ import annotations
 

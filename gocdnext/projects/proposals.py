@@ -6,14 +6,16 @@ the pipeline, whom it tells and where its services run stay the project's. All o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 import msgspec
+import trio
 
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
@@ -63,8 +65,10 @@ async def proposed(
     *,
     now: datetime,
     new_id: Callable[[], UUID],
+    resolved: Callable[[str, float], None],
 ) -> Proposed:
-    """The runs that a request asks for, those of its own configuration last. Raises DatabaseUnavailableError."""
+    """The runs that a request asks for, those of its own configuration last. `resolved` is told how each reading of one
+    ended (`ok`, `fetch_error`, `invalid`) and the seconds it took. Raises DatabaseUnavailableError."""
     bindings = await db.fetch(_SQL.bindings, normal_git_url(request.url))
     trusting = [row for row in bindings if row["trusts"]]
     if bindings and not trusting:
@@ -83,7 +87,8 @@ async def proposed(
         if not own:
             return Proposed(tuple(arrivals))
         known = await db.run(profiles.for_apply)
-        definitions = await _read(remotes, catalogue, trusting[0], request, list(mine.values()), known)
+        with _timed(resolved):
+            definitions = await _read(remotes, catalogue, trusting[0], request, list(mine.values()), known)
     except _BlockedError as blocked:
         trace.ended(RULE, str(blocked))
         others = tuple(arrival for arrival in arrivals if bindings and arrival not in own)
@@ -92,6 +97,18 @@ async def proposed(
     trace.passed(RULE, f"{len(kept)} pipelines run with the configuration of commit {request.revision[:12]}")
     changed = [_changed(arrival, request, kept[arrival.pipeline_id]) for arrival in own if arrival.pipeline_id in kept]
     return Proposed((*(arrival for arrival in arrivals if arrival not in own), *changed))
+
+
+@contextlib.contextmanager
+def _timed(tell: Callable[[str, float], None]) -> Iterator[None]:
+    started = trio.current_time()
+    try:
+        yield
+    except _BlockedError as blocked:
+        outcome = "fetch_error" if blocked.refusal == UNAVAILABLE else "invalid"
+        tell(outcome, trio.current_time() - started)
+        raise
+    tell("ok", trio.current_time() - started)
 
 
 async def _pipelines(db: Database, binding: asyncpg.Record, arrivals: Sequence[Arrival]) -> list[asyncpg.Record]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,31 +16,38 @@ import asyncpg
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError
-from gocdnext.projects.figures import Figures
+from gocdnext.projects.figures import Figures, Week
 
 _PROJECTS = queries.load("projects")
 _RUNS = queries.load("runs_read")
 
 
+PREVIEWS = 20
+"""Pipelines of each project that its list shows: the most pressing ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectList:
-    """Projects and the previews of their pipelines."""
+    """Projects with previews of their pipelines."""
 
     projects: list[asyncpg.Record]
-    previews: list[asyncpg.Record]
-    figures: Mapping[UUID, asyncpg.Record]
+    figures: Mapping[UUID, Week]
     """By project."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectDetail:
-    """One project with its pipelines and its newest runs."""
+    """One project with its newest runs, and its pipelines."""
 
     project: asyncpg.Record
     pipelines: list[asyncpg.Record]
-    runs: list[asyncpg.Record]
-    figures: Mapping[UUID, asyncpg.Record]
+    figures: Mapping[UUID, Week]
     """By project and by pipeline."""
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """Its newest runs, as JSON has them."""
+        return self.project["runs"] or []
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +70,23 @@ class FeedFilter:
 
 
 async def projects(db: Database, figures: Figures, now: datetime, limit: int | None, offset: int) -> ProjectList:
-    """Projects by newest change. Two statements and, when runs ended since, one for the figures; one crossing."""
-
-    async def work(conn: Connection) -> ProjectList:
-        rows = await conn.fetch(_PROJECTS.summaries, None, limit, offset)
-        if not rows:
-            return ProjectList(rows, [], {})
-        previews = await conn.fetch(_PROJECTS.previews, [row["id"] for row in rows])
-        states = {row["id"]: (row["run_count"], row["newest_end"], row["any_active"]) for row in rows}
-        return ProjectList(rows, previews, await figures.of(conn, states, now))
-
-    return await db.run(work)
+    """Projects by newest change. One statement."""
+    question = (limit, offset)
+    known = figures.known(question, now)
+    rows = await db.fetch(_PROJECTS.summaries, None, limit, offset, *known.arguments, PREVIEWS, 0)
+    return ProjectList(rows, figures.learn(question, known, rows, now))
 
 
 async def project(db: Database, figures: Figures, slug: str, now: datetime, runs: int) -> ProjectDetail:
-    """One project with its `runs` newest runs. Three statements, four when runs ended since. Raises NotFoundError."""
+    """One project with its `runs` newest runs. Two statements, one crossing. Raises NotFoundError."""
+    known = figures.known(slug, now)
 
     async def work(conn: Connection) -> ProjectDetail:
-        row = await conn.fetchrow(_PROJECTS.summaries, slug, 1, 0)
+        row = await conn.fetchrow(_PROJECTS.summaries, slug, 1, 0, *known.arguments, 0, runs)
         if row is None:
             raise NotFoundError("project not found")
-        pipelines = await conn.fetch(_PROJECTS.pipelines_of_project, row["id"])
-        recent = await conn.fetch(_RUNS.recent_of_project, row["id"], runs)
-        states: dict[UUID, object] = {row["id"]: (row["run_count"], row["newest_end"], row["any_active"])}
-        states |= {line["id"]: (line["run_id"], line["status"]) for line in pipelines}
-        return ProjectDetail(row, pipelines, recent, await figures.of(conn, states, now))
+        pipelines = await conn.fetch(_PROJECTS.pipelines_of_project, slug, *known.arguments)
+        return ProjectDetail(row, pipelines, figures.learn(slug, known, [row, *pipelines], now))
 
     return await db.run(work)
 

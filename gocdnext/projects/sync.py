@@ -58,8 +58,10 @@ class Configs:
         catalogue: Catalogue = NO_PLUGINS,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
+        resolved: Callable[[str, float], None],
     ) -> None:
         self.remotes = remotes
+        self._resolved = resolved
         self._db = db
         self._keyring = keyring
         self._catalogue = catalogue
@@ -88,7 +90,8 @@ class Configs:
 
     async def pushed(self, push: BranchPush, trace: Trace) -> Drift | None:
         """The configuration of every project bound to the repository, as far as the push may have changed it."""
-        changed = None if push.changed is None or len(push.changed) > MAX_CHANGED else sorted(push.changed)
+        told = push.straight and push.changed is not None and len(push.changed) <= MAX_CHANGED
+        changed = sorted(push.changed or ()) if told else None
         url = normal_git_url(push.url)
         rows = await self._db.fetch(_SQL.pushed, url, push.branch, push.revision, push.before, changed)
         deadline = trio.current_time() + PUSH_WAIT
@@ -120,6 +123,7 @@ class Configs:
             trace,
             now=self._clock(),
             new_id=self._new_id,
+            resolved=self._resolved,
         )
 
     async def read_again(self, limit: int) -> int:
@@ -158,29 +162,31 @@ class Configs:
         return _standing(error, push.revision, "", trace)
 
     async def _drift(self, slug: str, push: BranchPush, timeout: float, trace: Trace) -> Drift:
-        """Reads for one project whose turn it is. What the branch has now counts: a delivery that is repeated later must not
-        bring an old configuration back. Raises DomainError."""
+        """Reads for one project whose turn it is: what was pushed, if it follows what is in force; else what the branch has
+        now, because a delivery that comes late must not bring an old configuration back. Raises DomainError."""
         row = await self._bound(slug)
         if row["seen_revision"] == push.revision:
             said = f"{slug}: the configuration of this commit was read for another delivery"
             return _standing(row["sync_error"], push.revision, said, trace) or Drift(True, "", push.revision)
-        result = await self._read(slug, timeout)
+        result = await self._read(slug, timeout, push=push)
         revision = result.revision or push.revision
         stored = result.stored
-        moved = "" if revision == push.revision else f"; the branch is at {revision[:12]} by now"
+        moved = "" if revision == push.revision else f" of {revision[:12]}, which is what the branch is at by now"
         trace.passed(
             RULE,
-            f"{slug}: applied {len(stored.pipelines)} pipelines, removed {len(stored.removed)}{moved}",
+            f"{slug}: applied {len(stored.pipelines)} pipelines{moved}, removed {len(stored.removed)}",
         )
         return Drift(True, "", revision)
 
-    async def _read(self, slug: str, timeout: float, *, missing_is_meant: bool = False) -> ApplyResult:
+    async def _read(
+        self, slug: str, timeout: float, *, missing_is_meant: bool = False, push: BranchPush | None = None
+    ) -> ApplyResult:
         """Reads and stores; notes with the source how it went. Raises NotFoundError, ConflictError, UpstreamError,
         UnprocessableError."""
         for _ in range(TRIES):
             row = await self._bound(slug)
             try:
-                return await self._read_once(row, timeout, missing_is_meant)
+                return await self._read_once(row, timeout, missing_is_meant, _following(row, push))
             except OvertakenError:
                 continue
             except BrokenError as error:
@@ -196,12 +202,18 @@ class Configs:
                 raise
         raise ConflictError("the configuration was changed by others while it was read, several times: try again")
 
-    async def _read_once(self, row: asyncpg.Record, timeout: float, missing_is_meant: bool) -> ApplyResult:
+    async def _read_once(self, row: asyncpg.Record, timeout: float, missing_is_meant: bool, commit: str) -> ApplyResult:
         """Raises OvertakenError besides."""
         repository = Repository(row["provider"], row["clone_url"], row["project_id"], row["auth_ref"])
         path = row["config_path"]
         found = await fetched(
-            self.remotes, repository, row["default_branch"], path, timeout=timeout, prefix="fetch from repo"
+            self.remotes,
+            repository,
+            row["default_branch"],
+            path,
+            timeout=timeout,
+            prefix="fetch from repo",
+            commit=commit,
         )
         revision = "" if found.reading is None else found.reading.revision
         if not found.files and not missing_is_meant:
@@ -234,6 +246,13 @@ class Configs:
         if row["source_id"] is None:
             raise ConflictError(NO_SOURCE)
         return row
+
+
+def _following(row: asyncpg.Record, push: BranchPush | None) -> str:
+    """The commit of a push that is the next one after what is in force; empty: nobody knows which is newer."""
+    if push is None or not push.before or push.before != row["seen_revision"] or not git.is_commit(push.revision):
+        return ""
+    return push.revision
 
 
 def _standing(error: str | None, revision: str, said: str, trace: Trace) -> Drift | None:

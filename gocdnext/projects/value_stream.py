@@ -16,7 +16,7 @@ import asyncpg
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import NotFoundError
-from gocdnext.projects.figures import WINDOW, Figures
+from gocdnext.projects.figures import WINDOW, Figures, Week
 
 _PROJECTS = queries.load("projects")
 _SQL = queries.load("value_stream")
@@ -36,31 +36,29 @@ class ValueStream:
     project: asyncpg.Record
     pipelines: list[asyncpg.Record]
     sources: Mapping[UUID, asyncpg.Record]
-    figures: Mapping[UUID, asyncpg.Record]
+    figures: Mapping[UUID, Week]
     waits: Mapping[tuple[UUID, UUID], Wait]
 
 
 async def value_stream(db: Database, figures: Figures, slug: str, now: datetime) -> ValueStream:
-    """The value stream of the project `slug`. Four statements, five when runs ended since; one crossing.
-
-    Raises NotFoundError.
-    """
+    """The value stream of the project `slug`. Four statements, one crossing. Raises NotFoundError."""
+    question = ("value stream", slug)
+    known = figures.known(question, now)
 
     async def work(conn: Connection) -> ValueStream:
         project = await conn.fetchrow(_SQL.project, slug)
         if project is None:
             raise NotFoundError("project not found")
-        pipelines = await conn.fetch(_PROJECTS.pipelines_of_project, project["id"])
+        pipelines = await conn.fetch(_PROJECTS.pipelines_of_project, slug, *known.arguments)
         sources = await conn.fetch(_SQL.sources, project["id"])
         waits = await conn.fetch(_SQL.waits, project["id"], now - WINDOW)
-        states = {row["id"]: (row["run_id"], row["status"]) for row in pipelines}
-        known = {row["id"]: row for row in sources}
+        described = {row["id"]: row for row in sources}
         return ValueStream(
             project=project,
             # A pipeline that came or went between the statements is whole in the next answer.
-            pipelines=[row for row in pipelines if row["id"] in known],
-            sources=known,
-            figures=await figures.of(conn, states, now),
+            pipelines=[row for row in pipelines if row["id"] in described],
+            sources=described,
+            figures=figures.learn(question, known, pipelines, now),
             waits={(row["from_id"], row["to_id"]): Wait(row["p50_seconds"], row["samples"]) for row in waits},
         )
 

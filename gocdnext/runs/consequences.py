@@ -35,8 +35,16 @@ class Aftermath:
 class Consequences:
     """Carries out consequences. `now` is asked once per change, so that one change has one time."""
 
-    def __init__(self, definitions: Definitions, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self,
+        definitions: Definitions,
+        lane_busy: Callable[[], None],
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
         self._definitions = definitions
+        self._lane_busy = lane_busy
         self._clock = clock
         self._new_id = new_id
 
@@ -60,7 +68,8 @@ class Consequences:
         for event in told.quorums_overridden(run, self._clock(), self._new_id):
             await audit.add(conn, event)
         if run.definition.supersede:
-            await conn.execute(_SQL.lock_lane, run.pipeline_id)
+            if await conn.fetchval(_SQL.lock_lane, run.pipeline_id):
+                self._lane_busy()
             await self.carry_out(conn, run, cascade.supersede(run, cascade.ready_gates(run, 0)), aftermath)
 
     async def carry_out(
@@ -116,13 +125,14 @@ class Consequences:
             _SQL.older_waiting_runs, run.pipeline_id, run.counter, run.definition.supersede, run.ref
         )
         for row in rows:
-            victim = await store.load_locked(conn, row["id"], self._definitions)
+            victim = await store.load_locked(conn, row["id"], self._definitions, self._lane_busy)
             if victim is None or not concerned(victim, environments):
                 continue
             outcome = transitions.apply(victim, events.RunSuperseded(run.id, run.counter), self._clock())
             if outcome.run is victim:
                 continue
             await store.save(conn, victim, outcome.run)
+            await conn.execute(_SQL.notify_run_superseded, victim.id)
             await audit.add(conn, told.superseded(victim, run, self._clock(), self._new_id))
             aftermath.effects.append((outcome.run, outcome.effects))
             await self.carry_out(conn, outcome.run, outcome.consequences, aftermath)

@@ -77,8 +77,37 @@ class Fleet(Protocol):
         """Forgets an assignment that ended without a result of the session (cancelled, reaped), so that its slot is free."""
 
 
+class Figures(Protocol):
+    """What is counted of runs and nobody else is told (contract-runs 10.1). All calls are immediate."""
+
+    def run_superseded(self) -> None:
+        """A run is finished because a newer one of its lane took its place."""
+
+    def superseding_unfinished(self) -> None:
+        """A run was superseded, and what that does outside of its transaction could not be done."""
+
+    def lane_busy(self) -> None:
+        """Somebody had to wait for the lock of a lane or of a serial pipeline."""
+
+    def approval_expired(self) -> None:
+        """A run is finished because nobody decided its gate in time."""
+
+    def job_reclaimed(self, reason: str, outcome: str) -> None:
+        """An attempt was to be taken back from its agent; `reclaiming` has the words."""
+
+    def reclaim_swept(self, reason: str, outcome: str) -> None:
+        """A pass over attempts that are to be taken back: `success` or `error`."""
+
+    def job_disrupted(self, outcome: str) -> None:
+        """An agent said that its machine was taken away, and this is what became of the attempt."""
+
+
 class Observer(Protocol):
     """Who else wants to know: the scheduler is woken, figures are counted, readers of logs are told of the end."""
+
+    @property
+    def figures(self) -> Figures:
+        """Who counts."""
 
     def wake(self, run_id: UUID) -> None:
         """The run may have something to dispatch."""
@@ -97,12 +126,6 @@ class Observer(Protocol):
 
     def run_ended(self, run_id: UUID, status: str) -> None:
         """The run is finished."""
-
-    def run_superseded(self) -> None:
-        """A run is finished because a newer one of its lane took its place."""
-
-    def approval_expired(self) -> None:
-        """A run is finished because nobody decided its gate in time."""
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """A serial pipeline's slot is free: the oldest run that waits for it may start."""

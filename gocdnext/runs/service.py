@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -16,17 +17,19 @@ import trio
 
 from gocdnext import audit
 from gocdnext.db import queries
-from gocdnext.db.pool import Connection, Database
+from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.durations import format_duration
 from gocdnext.errors import ConflictError, DomainError, ForbiddenError, NotFoundError, UnprocessableError
-from gocdnext.runs import events, told, waiting
-from gocdnext.runs.changes import Changes, Done
+from gocdnext.runs import events, reclaiming, told, waiting
+from gocdnext.runs.changes import Changes
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.crowd import Create
 from gocdnext.runs.ports import Fleet, Observer, RunningJob, Secrets, Wanted
 from gocdnext.runs.replay import replay
+from gocdnext.runs.settling import Done
 from gocdnext.runs.state import OPEN, RUNNING
 from gocdnext.runs.waiting import Reasons
+from gocdnext.tracing import doing
 
 _SQL = queries.load("runs")
 T = TypeVar("T")
@@ -146,20 +149,37 @@ class RunService:
 
     async def create(self, new: NewRun) -> CreatedRun:
         """A new queued run. Raises NotFoundError (no such pipeline), UnprocessableError (no stages)."""
-        return await self._changes.create(new)
+        with doing("run.create", pipeline_id=new.pipeline_id, cause=new.cause) as here:
+            made = await self._changes.new.create(new)
+            here.learned(run_id=made.run_id)
+            return made
 
     async def create_in(self, work: Callable[[Connection, Create], Awaitable[T]], *, kind: Hashable = None) -> T:
         """`work` in one transaction (asyncio side), with a function that makes runs in it: what started them and the runs
         are kept together or not at all."""
-        return await self._changes.create_in(work, kind=kind)
+        with doing("run.create"):
+            return await self._changes.new.create_in(work, kind=kind)
 
     async def complete(self, report: JobReport) -> bool:
         """Stores a result; False when it is late or repeated and changed nothing."""
         free = self._fleet.freed(report.agent_id, report.job_id)
-        try:
-            return (await self._changes.apply(report.run_id, event_of(report), free=free)).changed
-        except NotFoundError:
-            return False
+        with doing("job.complete", run_id=report.run_id, job_id=report.job_id, status=report.status):
+            try:
+                done = await self._changes.apply(report.run_id, event_of(report), free=free)
+            except NotFoundError:
+                return False
+        if report.status == "disrupted" and done.changed:
+            outcome = reclaiming.fate(done.before, done.outcome.run, report.job_id)
+            self._observer.figures.job_disrupted(outcome)
+        return done.changed
+
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """`complete` on the asyncio side, for what can be stored without waiting for others; False: `complete` it."""
+        if report.status == "disrupted":
+            return False  # what becomes of its job is counted there
+        free = self._fleet.freed(report.agent_id, report.job_id)
+        with doing("job.complete", run_id=report.run_id, job_id=report.job_id, status=report.status):
+            return await self._changes.apply_at_once(report.run_id, event_of(report), free=free)
 
     async def cancel_run(self, run_id: UUID) -> int:
         """Cancels an open run; the number of agents' jobs told to stop. Raises NotFoundError, ConflictError."""
@@ -228,8 +248,10 @@ class RunService:
 
         A job with a cancel stamp ends here too: the agent has nothing any more and would never report it.
         """
-        for row in await self._db.fetch(_SQL.running_jobs_of_agent, agent_id):
-            await self._lost(row["run_id"], row["id"], agent_id, row["attempt"], "agent re-registered")
+        with self._sweep(reclaiming.REGISTER):
+            for row in await self._db.fetch(_SQL.running_jobs_of_agent, agent_id):
+                event = _lost(row["id"], agent_id, row["attempt"], "agent re-registered")
+                await self._take_back(row["run_id"], event, reclaiming.REGISTER)
 
     async def resume(self, agent_id: UUID, has: Collection[tuple[UUID, int]]) -> list[HeldJob]:
         """The same agent process is back after a break and has these attempts (job id, attempt); those that are still
@@ -241,7 +263,8 @@ class RunService:
             if (job_id, attempt) in has:
                 kept.append(HeldJob(run_id, job_id, attempt, row["cancel_requested"]))
             else:
-                await self._lost(run_id, job_id, agent_id, attempt, "assignment lost", began=False)
+                event = _lost(job_id, agent_id, attempt, "assignment lost", began=False)
+                await self._take_back(run_id, event, reclaiming.REGISTER)
         return kept
 
     async def running(self, agent_ids: Collection[UUID]) -> list[tuple[UUID, UUID, UUID, int]]:
@@ -251,7 +274,8 @@ class RunService:
 
     async def forgotten(self, agent_id: UUID, run_id: UUID, job_id: UUID, attempt: int) -> None:
         """An attempt that is running by the book and that the agent's session knows nothing of: it is taken back."""
-        await self._lost(run_id, job_id, agent_id, attempt, "agent without the job")
+        event = _lost(job_id, agent_id, attempt, "agent without the job")
+        await self._take_back(run_id, event, reclaiming.FORGOTTEN)
 
     async def pending_cancels(self, agent_id: UUID) -> list[tuple[UUID, UUID]]:
         """(run id, job id) of the agent's running jobs that somebody cancelled."""
@@ -271,9 +295,11 @@ class RunService:
 
     async def reap(self) -> int:
         """One pass over running jobs whose agent is gone or silent; how many were taken back."""
-        rows = await self._db.fetch(_SQL.stale_jobs, self._clock(), STALE_AFTER, LEASE_LAG, REAP_BATCH)
-        for row in rows:
-            await self._lost(row["run_id"], row["id"], row["agent_id"], row["attempt"], "agent lost")
+        with self._sweep(reclaiming.STALE):
+            rows = await self._db.fetch(_SQL.stale_jobs, self._clock(), STALE_AFTER, LEASE_LAG, REAP_BATCH)
+            for row in rows:
+                event = _lost(row["id"], row["agent_id"], row["attempt"], "agent lost")
+                await self._take_back(row["run_id"], event, reclaiming.STALE)
         return len(rows)
 
     async def release(self, run_id: UUID, environment: str) -> None:
@@ -298,21 +324,23 @@ class RunService:
 
     async def dispatch(self, run_id: UUID) -> Wanted:
         """One pass over a run; the tags of its jobs that could run and have no slot here."""
-        try:
-            return frozenset((await self._changes.dispatch(run_id, self._fleet.slots)).wanted)
-        except NotFoundError:
-            return frozenset()
+        with doing("run.dispatch", run_id=run_id):
+            try:
+                return frozenset((await self._changes.dispatch(run_id, self._fleet.slots)).wanted)
+            except NotFoundError:
+                return frozenset()
 
     # ---- inside ------------------------------------------------------------------------------------
 
     async def _expire(self, run_id: UUID, job_id: UUID, since: datetime, window: int) -> None:
         """Cancels a run whose gate was not decided within `window` seconds, and says so."""
         try:
-            done = await self._changes.apply(run_id, events.GateExpired(job_id, since, format_duration(window)))
+            with doing("gate.expire", run_id=run_id, job_id=job_id):
+                done = await self._changes.apply(run_id, events.GateExpired(job_id, since, format_duration(window)))
         except NotFoundError:
             return
         if done.changed:
-            self._observer.approval_expired()
+            self._observer.figures.approval_expired()
             event = told.expired(done.before, job_id, window, since, self._clock(), self._new_id)
             await audit.record(self._db, event)
 
@@ -323,20 +351,32 @@ class RunService:
             raise NotFoundError(missing)
         return run_id
 
-    async def _lost(
-        self, run_id: UUID, job_id: UUID, agent_id: UUID, attempt: int, reason: str, *, began: bool = True
-    ) -> None:
-        event = events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion", began)
-        await self._quietly(run_id, event)
+    def _sweep(self, reason: str) -> contextlib.AbstractContextManager[None]:
+        """Counts a pass over attempts that are taken back."""
+        return reclaiming.swept(partial(self._observer.figures.reclaim_swept, reason))
+
+    async def _take_back(self, run_id: UUID, event: events.AgentLost, reason: str) -> None:
+        """Takes an attempt from its agent, and counts what became of it."""
+        tell = partial(self._observer.figures.job_reclaimed, reason)
+        try:
+            done = await self._changes.apply(run_id, event)
+        except NotFoundError:
+            tell(reclaiming.SKIPPED)
+        except DatabaseUnavailableError:
+            tell(reclaiming.ERROR)
+            raise
+        else:
+            tell(reclaiming.fate(done.before, done.outcome.run, event.job_id))
 
     async def _quietly(self, run_id: UUID, event: events.Event) -> None:
         """A change that nobody waits for: a run that is gone by now needs none."""
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError), doing("run.change", run_id=run_id, event_kind=type(event).__name__):
             await self._changes.apply(run_id, event)
 
     async def _wish(self, run_id: UUID, event: events.Event) -> Done:
         """A change that a person wants: a refusal is raised as the error that says so."""
-        done = await self._changes.apply(run_id, event)
+        with doing("run.change", run_id=run_id, event_kind=type(event).__name__):
+            done = await self._changes.apply(run_id, event)
         if done.outcome.refused is not None:
             raise _REFUSALS[done.outcome.refused.kind](done.outcome.refused.text)
         return done
@@ -362,6 +402,10 @@ def _gate_answer(done: Done, job_id: UUID) -> GateAnswer:
         approvals_now=job.gate.required if decided else job.gate.approvals,
         approvals_required=job.gate.required,
     )
+
+
+def _lost(job_id: UUID, agent_id: UUID, attempt: int, reason: str, *, began: bool = True) -> events.AgentLost:
+    return events.AgentLost(job_id, agent_id, attempt, f"{reason} before completion", began)
 
 
 def _clean(text: str) -> str:

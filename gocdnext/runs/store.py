@@ -6,7 +6,7 @@ Asyncio code on one raw connection, always inside the caller's transaction. Deci
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,13 +56,21 @@ class Remembered:
 
 
 async def load_locked(
-    conn: Connection, run_id: UUID, definitions: Definitions, remembered: Remembered | None = None
+    conn: Connection,
+    run_id: UUID,
+    definitions: Definitions,
+    lane_busy: Callable[[], None],
+    remembered: Remembered | None = None,
 ) -> Run | None:
-    """The run with its lock taken until the end of the transaction; None when there is no such run."""
+    """The run with its lock taken until the end of the transaction; None when there is no such run. `lane_busy` is told
+    when another transaction had the lane."""
     # Two statements: what is read must be read after the lock was granted, not with the snapshot of the wait.
-    version = await conn.fetchval(_SQL.lock_run, run_id)
-    if version is None:
+    locked = await conn.fetchrow(_SQL.lock_run, run_id)
+    if locked is None:
         return None
+    if locked["lane_busy"]:
+        lane_busy()
+    version = locked["version"]
     known = remembered.get(run_id) if remembered is not None else None
     if known is not None and known.version == version:
         return known

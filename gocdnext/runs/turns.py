@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import trio
@@ -14,16 +14,33 @@ class Turns:
     the run again. What other processes do is kept apart by the run's lock and version."""
 
     def __init__(self) -> None:
-        self._locks: dict[UUID, trio.Lock] = {}
+        # Not locks: those belong to trio tasks, and some changes are made on the asyncio side of the same thread.
+        self._turns: dict[UUID, trio.Semaphore] = {}
 
     @contextlib.asynccontextmanager
     async def of(self, run_id: UUID) -> AsyncIterator[None]:
         """The run's turn, in the order of asking."""
-        lock = self._locks.setdefault(run_id, trio.Lock())
+        turn = self._turns.setdefault(run_id, trio.Semaphore(1, max_value=1))
+        await turn.acquire()
         try:
-            async with lock:
-                yield
+            yield
         finally:
-            # Nobody holds it and nobody waits: the next one makes a new one.
-            if not lock.locked() and self._locks.get(run_id) is lock:
-                del self._locks[run_id]
+            self._end(run_id, turn)
+
+    @contextlib.contextmanager
+    def if_free(self, run_id: UUID) -> Iterator[bool]:
+        """The run's turn if nobody has it, without waiting and on either side; says whether it was given."""
+        if run_id in self._turns:
+            yield False
+            return
+        turn = self._turns[run_id] = trio.Semaphore(0, max_value=1)
+        try:
+            yield True
+        finally:
+            self._end(run_id, turn)
+
+    def _end(self, run_id: UUID, turn: trio.Semaphore) -> None:
+        turn.release()
+        # Nobody waits for it: the next one makes a new one.
+        if turn.value and self._turns.get(run_id) is turn:
+            del self._turns[run_id]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from gocdnext.auth.providers import stored as signin_providers
 from gocdnext.db.pool import Database
-from gocdnext.providers import apps
+from gocdnext.forges import apps
 from gocdnext.secrets import hooks, profiles, scm_credentials, signing, store
 from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring

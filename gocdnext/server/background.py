@@ -44,4 +44,4 @@ def start(settings: Settings, rooms: Rooms, db: Database, nursery: trio.Nursery)
     nursery.start_soon(signins.run, db, utc_now, board)
     nursery.start_soon(configurations.run, rooms.api.configs, board)
     if not settings.outbound.offline:
-        nursery.start_soon(statuses.run, rooms.api.providers.reporter, db, utc_now)
+        nursery.start_soon(statuses.run, rooms.api.forges.reporter, db, utc_now, board)

@@ -10,6 +10,7 @@ Each part says when it is ready; a part that fails takes the process down with i
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 from uuid import uuid4
 
@@ -82,6 +83,9 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
                         await _take_in(settings, rooms, agents, people, with_local_agent)
+                        # What is there by now stays: without this the collector would look at all of it again and again,
+                        # and everybody waits for it a tenth of a second.
+                        gc.freeze()
                         stop.serving = True
                         await stop.asked.wait()
                         rooms.shutdown.set()

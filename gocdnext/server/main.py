@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ import structlog
 import trio
 import trio_asyncio
 
-from gocdnext import config, journal, systemd
+from gocdnext import config, journal, systemd, tracing
 from gocdnext.config import Settings
 from gocdnext.db import statedir
 from gocdnext.db.errors import DatabaseStartError
@@ -32,7 +33,11 @@ def main(state_dir: Path | None, *, with_local_agent: bool) -> int:
     try:
         settings = config.load(state_dir=state_dir)
         journal.configure(settings.log_level)
-        trio.run(_main, settings, with_local_agent)
+        end_traces = tracing.start(os.environ, offline=settings.outbound.offline)
+        try:
+            trio.run(_main, settings, with_local_agent)
+        finally:
+            end_traces()
     except* (DatabaseStartError, DatabaseUnavailableError, DomainError, OSError) as group:
         for error in _leaves(group):
             _log.error("the server cannot go on", error=str(error))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from gocdnext.forges.reporter import Reporter
 from gocdnext.logs.hub import LogHub
 from gocdnext.metrics import Metrics
-from gocdnext.providers.reporter import Reporter
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.state import Job, Run
 
@@ -19,24 +19,22 @@ class Observer:
         self.wake_pipeline = scheduler.wake_pipeline
         self.waits = scheduler.waits
         self.announced = scheduler.announced
-        self.run_superseded = metrics.run_superseded
-        self.approval_expired = metrics.approval_expired
-        self._metrics = metrics
+        self.figures = metrics
         self._hub = hub
         self._reporter = reporter
 
     def job_started(self, run: Run, job: Job) -> None:
         self._reporter.nudge()
-        self._metrics.job_scheduled(run.pipeline_id, run.project_id)
+        self.figures.job_scheduled(run.pipeline_id, run.project_id)
 
     def job_ended(self, run: Run, job: Job) -> None:
         if job.started_at is None:
             return  # it never ran: refused, skipped or cancelled while queued
         if job.finished_at is None:
-            self._metrics.job_left()
+            self.figures.job_left()
             return
         seconds = (job.finished_at - job.started_at).total_seconds()
-        self._metrics.job_ended(run.pipeline_id, run.project_id, job.status, seconds)
+        self.figures.job_ended(run.pipeline_id, run.project_id, job.status, seconds)
 
     def run_ended(self, run_id: UUID, status: str) -> None:
         self._hub.poke()

@@ -20,6 +20,8 @@ from gocdnext.db.statedir import StateDir
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
+from gocdnext.forges.app_webhook import AppWebhook
+from gocdnext.forges.room import open_forges
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials.access import Access
@@ -29,8 +31,6 @@ from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.plugins import catalogue
 from gocdnext.projects.sync import Configs
-from gocdnext.providers.app_webhook import AppWebhook
-from gocdnext.providers.room import open_providers
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
 from gocdnext.secrets import keyfiles
@@ -79,8 +79,8 @@ def wire(
     fetching = Fetching(stores, scheduler.wake, ttl=settings.secret_cache_ttl)
     secrets = Secrets(db, keyring, signing_keys, fetching, clock=utc_now, new_id=uuid4)
     identity.providers = Providers(db, keyring, outbound, settings, utc_now)
-    providers = open_providers(settings, db, keyring, outbound, metrics, utc_now)
-    observer = Observer(scheduler, metrics, hub, providers.reporter)
+    forges = open_forges(settings, db, keyring, outbound, metrics, utc_now)
+    observer = Observer(scheduler, metrics, hub, forges.reporter)
     runs = RunService(db, registry, observer, secrets=secrets, clock=utc_now, new_id=uuid4)
     registration_token = settings.agent_registration_token or state.ensure_key("agent-registration").hex()
     agents = AgentServer(
@@ -98,11 +98,12 @@ def wire(
     plugins = catalogue.load(catalogue.roots(settings.plugin_catalog_dir))
     configs = Configs(
         db,
-        Remotes(outbound, signing_in.url, providers.accounts.of),
+        Remotes(outbound, signing_in.url, forges.accounts.of),
         keyring=keyring,
         catalogue=plugins,
         clock=utc_now,
         new_id=uuid4,
+        resolved=metrics.pr_head_resolved,
     )
     api = Services(
         db=db,
@@ -123,8 +124,8 @@ def wire(
         shutdown=shutdown,
         outbound=outbound,
         configs=configs,
-        providers=providers,
-        app_webhook=AppWebhook(db, runs, providers.apps, clock=utc_now, new_id=uuid4),
+        forges=forges,
+        app_webhook=AppWebhook(db, runs, forges.apps, clock=utc_now, new_id=uuid4),
         catalogue=plugins,
         board=Board(utc_now, metrics),
     )

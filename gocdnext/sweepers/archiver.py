@@ -17,7 +17,7 @@ from gocdnext.sweeps import Board
 
 EVERY = 60.0
 """Seconds between two passes."""
-ARCHIVED, FAILED = "ArchivesReSubmitted", "ArchiveFailures"
+ARCHIVED, FAILED, SKIPPED = "ArchivesReSubmitted", "ArchiveFailures", "ArchivesSkipped"
 _log = structlog.get_logger("sweeper")
 
 
@@ -39,8 +39,8 @@ async def once(db: Database, store: BlobStore, now: datetime, new_id: Callable[[
         try:
             archived = await archive.archive(db, store, job_id, name=new_id(), now=now)
         except OSError as error:
-            _log.error("a log cannot be archived", job=str(job_id), error=str(error))
+            _log.error("a log cannot be archived", job_id=str(job_id), error=str(error))
             done[FAILED] += 1
         else:
-            done[ARCHIVED] += archived is True
+            done[ARCHIVED if archived else SKIPPED] += 1
     return done

@@ -29,6 +29,7 @@ WHERE
 -- name: page
 -- One page of a job's lines in order, from the line after (seq $2, at $3).
 SELECT
+    cursor,
     seq,
     at,
     stream,
@@ -48,9 +49,18 @@ RETURNING id;
 -- name: keep
 -- Where the lines of a job are now.
 INSERT INTO log_archives (
-    job_run_id, storage_key, lines, size_bytes, archived_at, block_seqs, block_lines, block_offsets
+    job_run_id,
+    storage_key,
+    lines,
+    size_bytes,
+    archived_at,
+    block_seqs,
+    block_lines,
+    block_offsets,
+    cursor_lines,
+    cursors
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: delete_lines
 -- The lines that are archived.
@@ -61,6 +71,22 @@ WHERE job_run_id = $1;
 -- The archives of these jobs, as far as there are any.
 SELECT
     job_run_id,
+    storage_key
+FROM log_archives
+WHERE job_run_id = ANY($1::uuid []);
+
+-- name: of_run
+-- The archives of the jobs of run $1.
+SELECT
+    a.job_run_id,
+    a.storage_key
+FROM job_runs j
+INNER JOIN log_archives a ON a.job_run_id = j.id
+WHERE j.run_id = $1;
+
+-- name: indexes
+-- Where the blocks of these archives are.
+SELECT
     storage_key,
     lines,
     size_bytes,
@@ -68,7 +94,15 @@ SELECT
     block_lines,
     block_offsets
 FROM log_archives
-WHERE job_run_id = ANY($1::uuid []);
+WHERE storage_key = ANY($1::text []);
+
+-- name: cursors
+-- Which places the lines of the archive $1 have in the log of their run; empty when that was not kept yet.
+SELECT
+    cursor_lines,
+    cursors
+FROM log_archives
+WHERE storage_key = $1;
 
 -- name: of_project
 -- What the project $1 says of archiving; no row when there is no such project.

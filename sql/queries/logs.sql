@@ -132,7 +132,8 @@ LEFT JOIN log_cursors c ON c.run_id = r.id
 WHERE r.id = any($1::uuid []);
 
 -- name: windows
--- For each job its last $3 lines, or the $3 lines after its `since`, its first $4 lines, and how many it has.
+-- For each job its last $3 lines, or the $3 lines after its `since`, its first $4 lines, and how many it has. Nothing is
+-- looked for of a job whose lines are archived: they are slow to find for a while after they are deleted.
 SELECT
     j.id AS job_id,
     w.part,
@@ -140,7 +141,14 @@ SELECT
     w.stream,
     w.at,
     w.text
-FROM unnest($1::uuid [], $2::bigint []) AS j (id, since)
+FROM (
+    SELECT
+        u.id,
+        u.since,
+        r.log_lines_live
+    FROM unnest($1::uuid [], $2::bigint []) AS u (id, since)
+    LEFT JOIN job_runs r ON r.id = u.id
+) j
 CROSS JOIN LATERAL (
     (
         SELECT
@@ -150,7 +158,7 @@ CROSS JOIN LATERAL (
             l.at,
             l.text
         FROM log_lines l
-        WHERE l.job_run_id = j.id AND j.since IS NULL
+        WHERE l.job_run_id = j.id AND j.since IS NULL AND j.log_lines_live
         ORDER BY l.seq DESC, l.at DESC
         LIMIT $3
     )
@@ -163,7 +171,7 @@ CROSS JOIN LATERAL (
             l.at,
             l.text
         FROM log_lines l
-        WHERE l.job_run_id = j.id AND l.seq > j.since
+        WHERE l.job_run_id = j.id AND l.seq > j.since AND j.log_lines_live
         ORDER BY l.seq, l.at
         LIMIT $3
     )
@@ -176,7 +184,7 @@ CROSS JOIN LATERAL (
             l.at,
             l.text
         FROM log_lines l
-        WHERE l.job_run_id = j.id AND j.since IS NULL
+        WHERE l.job_run_id = j.id AND j.since IS NULL AND j.log_lines_live
         ORDER BY l.seq, l.at
         LIMIT $4
     )
@@ -189,7 +197,7 @@ CROSS JOIN LATERAL (
             NULL AS at,
             '' AS text
         FROM log_lines l
-        WHERE l.job_run_id = j.id
+        WHERE l.job_run_id = j.id AND j.log_lines_live
     )
 ) w;
 

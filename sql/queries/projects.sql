@@ -6,7 +6,8 @@ SELECT id FROM projects
 WHERE slug = $1;
 
 -- name: summaries
--- Projects by newest change ($1 one slug or null, $2 limit, $3 offset), with counts and the newest run.
+-- Projects by newest change ($1 one slug or null, $2 limit, $3 offset), with counts, the newest run, $7 previews and the $8
+-- newest runs of each, and the figures since $4 but of those whose runs are still in the state that is known ($5, $6).
 WITH chosen AS (
     SELECT p.* FROM projects p
     WHERE $1::text IS NULL OR p.slug = $1
@@ -42,7 +43,8 @@ SELECT
     c.any_run,
     c.any_active,
     c.any_failed,
-    c.newest_end,
+    c.state,
+    week.*,
     n.created_at AS latest_run_at,
     n.cause,
     n.triggered_by,
@@ -50,7 +52,9 @@ SELECT
     n.revision,
     n.branch,
     n.message,
-    n.author
+    n.author,
+    t.previews,
+    recent.runs
 FROM chosen p
 LEFT JOIN scm_sources s ON s.project_id = p.id
 CROSS JOIN LATERAL (
@@ -60,7 +64,9 @@ CROSS JOIN LATERAL (
         coalesce(bool_or(r.status IS NOT NULL), FALSE) AS any_run,
         coalesce(bool_or(r.status IN ('queued', 'running')), FALSE) AS any_active,
         coalesce(bool_or(r.status = 'failed'), FALSE) AS any_failed,
-        max(r.finished_at) AS newest_end
+        concat_ws(
+            ' ', sum(pl.last_counter), max(r.finished_at), bool_or(r.status IN ('queued', 'running'))
+        ) AS state
     FROM pipelines pl
     LEFT JOIN LATERAL (
         SELECT
@@ -73,16 +79,15 @@ CROSS JOIN LATERAL (
     ) r ON TRUE
     WHERE pl.project_id = p.id
 ) c
+LEFT JOIN unnest($5::uuid [], $6::text []) AS known (id, state) ON known.id = p.id AND known.state = c.state
+CROSS JOIN LATERAL run_figures(CASE WHEN known.id IS NULL THEN p.id END, $4) week
 LEFT JOIN LATERAL (
     SELECT
         r.created_at,
         r.cause,
         r.triggered_by,
         r.cause_detail ->> 'pr_number' AS pr_number,
-        rev.revision,
-        rev.branch,
-        mo.message,
-        mo.author
+        rev.*
     FROM pipelines pl
     CROSS JOIN LATERAL (
         SELECT * FROM runs newest
@@ -90,82 +95,82 @@ LEFT JOIN LATERAL (
         ORDER BY newest.created_at DESC, newest.id DESC
         LIMIT 1
     ) r
-    LEFT JOIN LATERAL (
-        SELECT
-            e.key::uuid AS material_id,
-            e.value ->> 'revision' AS revision,
-            e.value ->> 'branch' AS branch
-        FROM jsonb_each(r.revisions) AS e
-        ORDER BY coalesce(e.value ->> 'branch', '') = '', e.key
-        LIMIT 1
-    ) rev ON TRUE
-    LEFT JOIN modifications mo
-        ON mo.material_id = rev.material_id AND mo.revision = rev.revision AND mo.branch = rev.branch
+    LEFT JOIN LATERAL run_revision(r.revisions) rev ON TRUE
     WHERE pl.project_id = p.id
     ORDER BY r.created_at DESC, r.id DESC
     LIMIT 1
 ) n ON TRUE
+CROSS JOIN LATERAL (
+    SELECT json_agg(
+        json_build_object(
+            'id', top.id, 'name', top.name, 'latest_run_status', coalesce(top.status, ''),
+            'latest_run_at', utc_text(top.created_at), 'definition_stages', coalesce(d.definition -> 'stages', '[]'),
+            'latest_run_stages', coalesce(st.stages, '[]')
+        ) ORDER BY top.place, top.created_at DESC NULLS LAST, top.name
+    ) AS previews
+    FROM (
+        SELECT
+            pl.id,
+            pl.name,
+            pl.definition_id,
+            r.id AS run_id,
+            r.status,
+            r.created_at,
+            coalesce(array_position(ARRAY['failed', 'running', 'queued', 'canceled', 'success'], r.status), 6) AS place
+        FROM pipelines pl
+        LEFT JOIN LATERAL (
+            SELECT
+                newest.id,
+                newest.status,
+                newest.created_at
+            FROM runs newest
+            WHERE newest.pipeline_id = pl.id
+            ORDER BY newest.created_at DESC, newest.id DESC
+            LIMIT 1
+        ) r ON TRUE
+        WHERE pl.project_id = p.id
+        ORDER BY place, r.created_at DESC NULLS LAST, pl.name
+        LIMIT $7
+    ) top
+    INNER JOIN pipeline_definitions d ON d.id = top.definition_id
+    CROSS JOIN LATERAL run_stages(top.run_id) st
+) t
+CROSS JOIN LATERAL (
+    SELECT jsonb_agg(
+        jsonb_build_object(
+            'id', r.id, 'pipeline_id', r.pipeline_id, 'pipeline_name', r.pipeline_name, 'counter', r.counter,
+            'cause', r.cause, 'status', r.status, 'has_services', r.has_services, 'service_names', r.service_names,
+            'queue_reason', coalesce(r.queue_reason, ''), 'cancel_reason', coalesce(r.cancel_reason, ''),
+            'superseded_by', r.superseded_by, 'created_at', utc_text(r.created_at),
+            'started_at', utc_text(r.started_at), 'finished_at', utc_text(r.finished_at),
+            'triggered_by', coalesce(r.triggered_by, ''),
+            'open_jobs', CASE
+                WHEN r.status IN ('queued', 'running')
+                    THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
+            END
+        ) ORDER BY r.created_at DESC, r.id DESC
+    ) AS runs
+    FROM (
+        SELECT
+            newest.*,
+            pl.name AS pipeline_name
+        FROM pipelines pl
+        CROSS JOIN LATERAL (
+            SELECT * FROM runs
+            WHERE runs.pipeline_id = pl.id
+            ORDER BY runs.created_at DESC, runs.id DESC
+            LIMIT $8
+        ) newest
+        WHERE pl.project_id = p.id
+        ORDER BY newest.created_at DESC, newest.id DESC
+        LIMIT $8
+    ) r
+) recent
 ORDER BY p.updated_at DESC, p.id;
 
--- name: previews
--- The most pressing pipelines of each project in $1, at most 20 each, with the stages of their newest run as JSON.
-SELECT
-    chosen.project_id,
-    t.id,
-    t.name,
-    t.status,
-    t.created_at,
-    d.definition -> 'stages' AS definition_stages,
-    (
-        SELECT json_agg(
-            json_build_object(
-                'id', s.id, 'name', s.name, 'ordinal', s.ordinal, 'status', s.status,
-                'started_at', utc_text(s.started_at), 'finished_at', utc_text(s.finished_at), 'jobs', j.jobs
-            ) ORDER BY s.ordinal
-        )
-        FROM stage_runs s
-        CROSS JOIN LATERAL (
-            SELECT json_agg(
-                json_build_object(
-                    'id', jr.id, 'name', jr.name, 'status', jr.status,
-                    'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at)
-                ) ORDER BY jr.name, jr.matrix_key
-            ) AS jobs
-            FROM job_runs jr
-            WHERE jr.stage_run_id = s.id
-        ) j
-        WHERE s.run_id = t.run_id
-    ) AS stages
-FROM unnest($1::uuid []) AS chosen (project_id)
-CROSS JOIN LATERAL (
-    SELECT
-        pl.id,
-        pl.name,
-        pl.definition_id,
-        r.id AS run_id,
-        r.status,
-        r.created_at,
-        coalesce(array_position(ARRAY['failed', 'running', 'queued', 'canceled', 'success'], r.status), 6) AS place
-    FROM pipelines pl
-    LEFT JOIN LATERAL (
-        SELECT
-            newest.id,
-            newest.status,
-            newest.created_at
-        FROM runs newest
-        WHERE newest.pipeline_id = pl.id
-        ORDER BY newest.created_at DESC, newest.id DESC
-        LIMIT 1
-    ) r ON TRUE
-    WHERE pl.project_id = chosen.project_id
-    ORDER BY place, r.created_at DESC NULLS LAST, pl.name
-    LIMIT 20
-) t
-INNER JOIN pipeline_definitions d ON d.id = t.definition_id
-ORDER BY chosen.project_id, t.place, t.created_at DESC NULLS LAST, t.name;
-
 -- name: pipelines_of_project
--- Every pipeline of project $1 with its newest run, the stages of that, its upstream edges and its stages' figures.
+-- Every pipeline of the project with slug $1 with its newest run, the stages of that, its upstream edges, its stages'
+-- figures, and its own since $2 unless its newest run is still in the state that is known ($3, $4).
 SELECT
     pl.id,
     pl.name,
@@ -197,30 +202,10 @@ SELECT
         WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
     END AS open_jobs,
     r.cause_detail ->> 'pr_number' AS pr_number,
-    rev.revision,
-    rev.branch,
-    mo.message,
-    mo.author,
-    (
-        SELECT json_agg(
-            json_build_object(
-                'id', s.id, 'name', s.name, 'ordinal', s.ordinal, 'status', s.status,
-                'started_at', utc_text(s.started_at), 'finished_at', utc_text(s.finished_at), 'jobs', j.jobs
-            ) ORDER BY s.ordinal
-        )
-        FROM stage_runs s
-        CROSS JOIN LATERAL (
-            SELECT json_agg(
-                json_build_object(
-                    'id', jr.id, 'name', jr.name, 'status', jr.status,
-                    'started_at', utc_text(jr.started_at), 'finished_at', utc_text(jr.finished_at)
-                ) ORDER BY jr.name, jr.matrix_key
-            ) AS jobs
-            FROM job_runs jr
-            WHERE jr.stage_run_id = s.id
-        ) j
-        WHERE s.run_id = r.id
-    ) AS stages,
+    rev.*,
+    st.stages,
+    week.*,
+    concat_ws(' ', r.id, r.status) AS state,
     (
         SELECT jsonb_agg(ma.config ORDER BY ma.fingerprint) FROM materials ma
         WHERE ma.pipeline_id = pl.id AND ma.type = 'upstream'
@@ -263,7 +248,8 @@ SELECT
             GROUP BY st.name
         ) f
     ) AS stage_stats
-FROM pipelines pl
+FROM projects p
+INNER JOIN pipelines pl ON pl.project_id = p.id
 INNER JOIN pipeline_definitions d ON d.id = pl.definition_id
 LEFT JOIN LATERAL (
     SELECT * FROM runs newest
@@ -271,58 +257,13 @@ LEFT JOIN LATERAL (
     ORDER BY newest.created_at DESC, newest.id DESC
     LIMIT 1
 ) r ON TRUE
-LEFT JOIN LATERAL (
-    SELECT
-        e.key::uuid AS material_id,
-        e.value ->> 'revision' AS revision,
-        e.value ->> 'branch' AS branch
-    FROM jsonb_each(r.revisions) AS e
-    ORDER BY coalesce(e.value ->> 'branch', '') = '', e.key
-    LIMIT 1
-) rev ON TRUE
-LEFT JOIN modifications mo
-    ON mo.material_id = rev.material_id AND mo.revision = rev.revision AND mo.branch = rev.branch
-WHERE pl.project_id = $1
+LEFT JOIN LATERAL run_revision(r.revisions) rev ON TRUE
+CROSS JOIN LATERAL run_stages(r.id) st
+LEFT JOIN unnest($3::uuid [], $4::text []) AS known (id, state)
+    ON known.id = pl.id AND known.state = concat_ws(' ', r.id, r.status)
+CROSS JOIN LATERAL run_figures(CASE WHEN known.id IS NULL THEN pl.id END, $2) week
+WHERE p.slug = $1
 ORDER BY pl.name;
-
--- name: figures
--- Success rate and medians of the runs since $2, for each id of a project or of a pipeline in $1. Stages with a gate
--- are not process time.
-SELECT
-    g.id,
-    f.*
-FROM unnest($1::uuid []) AS g (id)
-CROSS JOIN LATERAL (
-    SELECT
-        count(*)::integer AS runs_considered,
-        avg((r.status = 'success')::integer)::double precision AS success_rate,
-        percentile_cont(0.5) WITHIN GROUP (
-            ORDER BY extract(EPOCH FROM r.finished_at - r.started_at)::double precision
-        ) AS lead_time_p50_seconds,
-        percentile_cont(0.5) WITHIN GROUP (ORDER BY w.seconds) AS process_time_p50_seconds
-    FROM pipelines pl
-    INNER JOIN runs r
-        ON
-            r.pipeline_id = pl.id
-            AND r.created_at >= $2
-            AND r.status IN ('success', 'failed', 'canceled')
-            AND r.started_at IS NOT NULL
-            AND r.finished_at IS NOT NULL
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(extract(EPOCH FROM st.finished_at - st.started_at)), 0)::double precision AS seconds
-        FROM stage_runs st
-        WHERE
-            st.run_id = r.id
-            AND st.started_at IS NOT NULL
-            AND st.finished_at IS NOT NULL
-            AND NOT EXISTS (
-                SELECT FROM job_runs jr
-                INNER JOIN job_gates ga ON ga.job_run_id = jr.id
-                WHERE jr.stage_run_id = st.id
-            )
-    ) w
-    WHERE pl.project_id = g.id OR pl.id = g.id
-) f;
 
 -- name: pipeline_ids
 -- The pipelines of the project with slug $1 by name; one row without an id when it has none, no row without a project.

@@ -142,7 +142,7 @@ FROM run;
 
 -- name: lock_run
 -- Takes the run's row lock, after the advisory locks it is under: freezes of its project (shared), then its lane.
--- Says which version the run has.
+-- Says which version the run has, and whether another transaction held a lane in which runs give way.
 WITH freezes AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(hashtextextended('gocdnext.freeze:' || p.project_id::text, 0))
     FROM runs r
@@ -152,21 +152,33 @@ WITH freezes AS MATERIALIZED (
 ),
 
 lane AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || r.pipeline_id::text, 0))
+    SELECT
+        d.supersede,
+        CASE
+            WHEN pg_try_advisory_xact_lock(hashtextextended('gocdnext.lane:' || r.pipeline_id::text, 0)) THEN false
+            ELSE (pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || r.pipeline_id::text, 0)) IS NULL) IS NOT NULL
+        END AS waited
     FROM runs r
     INNER JOIN pipeline_definitions d ON d.id = r.definition_id
     CROSS JOIN (SELECT count(*) FROM freezes) AS taken
     WHERE r.id = $1 AND (d.serial OR d.supersede <> '')
 )
 
-SELECT r.version FROM runs r
-CROSS JOIN (SELECT count(*) FROM lane) AS taken
+SELECT
+    r.version,
+    taken.busy AS lane_busy
+FROM runs r
+CROSS JOIN (SELECT bool_or(waited AND supersede <> '') AS busy FROM lane) AS taken
 WHERE r.id = $1
 FOR NO KEY UPDATE OF r;
 
 -- name: lock_lane
--- The lane lock of a pipeline whose runs take turns, for whoever makes a run of it.
-SELECT pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text, 0));
+-- The lane lock of a pipeline whose runs take turns, for whoever makes a run of it: whether it had to be waited for.
+SELECT
+    CASE
+        WHEN pg_try_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text, 0)) THEN false
+        ELSE (pg_advisory_xact_lock(hashtextextended('gocdnext.lane:' || $1::uuid::text, 0)) IS NULL) IS NOT NULL
+    END AS busy;
 
 -- name: load_runs
 -- Runs with their stages and jobs as seen after a lock was taken, and what other runs and people hold them by.
@@ -420,6 +432,10 @@ LIMIT $2;
 -- name: notify_run_queued
 -- Tells the other servers that runs have work that this one could not place.
 SELECT pg_notify('run_queued', r.id::text) FROM unnest($1::uuid []) AS r (id);
+
+-- name: notify_run_superseded
+-- Tells every server that this run gave way to a newer one of its lane.
+SELECT pg_notify('run_superseded', $1::uuid::text);
 
 -- name: notify_stop_job
 -- Tells the other servers that jobs are to be stopped whose agents have no session here.

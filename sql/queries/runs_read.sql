@@ -110,38 +110,6 @@ FROM pipelines pl
 INNER JOIN projects p ON p.id = pl.project_id
 WHERE ($3::text IS NULL OR p.slug = $3) AND ($4::text IS NULL OR pl.name = $4 OR pl.id = $5::uuid);
 
--- name: recent_of_project
--- The $2 newest runs of project $1.
-SELECT
-    r.id,
-    r.pipeline_id,
-    pl.name AS pipeline_name,
-    r.counter,
-    r.cause,
-    r.status,
-    r.has_services,
-    r.service_names,
-    r.queue_reason,
-    r.cancel_reason,
-    r.superseded_by,
-    r.created_at,
-    r.started_at,
-    r.finished_at,
-    r.triggered_by,
-    CASE
-        WHEN r.status IN ('queued', 'running') THEN (SELECT count(*) FROM job_runs jr WHERE jr.run_id = r.id)
-    END AS open_jobs
-FROM pipelines pl
-CROSS JOIN LATERAL (
-    SELECT * FROM runs
-    WHERE runs.pipeline_id = pl.id
-    ORDER BY runs.created_at DESC, runs.id DESC
-    LIMIT $2
-) r
-WHERE pl.project_id = $1
-ORDER BY r.created_at DESC, r.id DESC
-LIMIT $2;
-
 -- name: detail
 -- One run with its stages and jobs as JSON. A job that is no gate has the default quorum of one (contract-runs 13, 17).
 SELECT

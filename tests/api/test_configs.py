@@ -272,13 +272,42 @@ async def test_a_skipped_push_still_syncs(world: World, shop: Shop) -> None:
 async def test_what_the_branch_has_now_counts(world: World, shop: Shop) -> None:
     """A delivery that comes late, or once more, brings no old configuration back."""
     await shop.bind()
+    await shop.push()
     old = commit(shop.where, {PATH: pipeline("ci", materials=[], variables={"N": "2"})})
     new = commit(shop.where, {PATH: pipeline("ci", materials=[], variables={"N": "3"})})
     answer = (await shop.push(after=old)).json()
     assert answer["drift"]["revision"] == new
-    assert f"the branch is at {new[:12]} by now" in json.dumps((await hooks.newest(world))["trace"])
+    assert f"of {new[:12]}, which is what the branch is at by now" in json.dumps((await hooks.newest(world))["trace"])
     definition = await world.db.fetchval("SELECT definition FROM pipeline_definitions ORDER BY version DESC LIMIT 1")
     assert definition["variables"] == {"N": "3"}
+
+
+async def test_each_of_several_pushes_has_its_own_configuration(world: World, shop: Shop) -> None:
+    """The branch is at the second when the first is told of, in their order, late, or once more."""
+    await shop.bind()
+    bound = git(shop.where, "rev-parse", "HEAD")
+    first = commit(shop.where, {PATH: pipeline("ci", materials=[], variables={"N": "2"})})
+    second = commit(shop.where, {PATH: pipeline("ci", materials=[], variables={"N": "3"})})
+
+    pushes = ((bound, first), (first, second), (bound, first))
+    answers = [(await shop.push(before=before, after=after)).json() for before, after in pushes]
+    assert [answer.get("drift") for answer in answers[:2]] == [
+        {"applied": True, "error": "", "revision": revision} for revision in (first, second)
+    ]
+    assert [len(answer["runs"]) for answer in answers] == [1, 1, 0]
+    rows = await world.db.fetch(
+        "SELECT d.definition FROM runs r JOIN pipeline_definitions d ON d.id = r.definition_id ORDER BY r.counter"
+    )
+    assert [row["definition"]["variables"] for row in rows] == [{"N": "2"}, {"N": "3"}]
+    assert (await shop.source())["last_synced_revision"] == second
+
+
+async def test_a_pushed_commit_that_was_taken_away_again(world: World, shop: Shop) -> None:
+    await shop.bind()
+    bound = git(shop.where, "rev-parse", "HEAD")
+    head = commit(shop.where, {PATH: pipeline("ci", materials=[], variables={"N": "2"})})
+    drift = (await shop.push(before=bound, after="0123456789" * 4)).json()["drift"]
+    assert drift == {"applied": True, "error": "", "revision": head}
 
 
 async def test_one_repository_in_two_projects_syncs_each(world: World, shop: Shop) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 import trio
-from prometheus_client.parser import text_string_to_metric_families
 
 from gocdnext.api import listen
 from gocdnext.api.app import BLUEPRINTS, Application
@@ -95,59 +94,6 @@ async def test_health_and_version(world: World) -> None:
     assert (await world.http.get("/version")).text.startswith("gocdnext-server ")
     answer = await world.http.get("/version", headers={"Accept": "application/json"})
     assert set(answer.json()) == {"version", "commit", "build_date"}
-
-
-async def test_metrics(world: World) -> None:
-    made = await world.apply()
-    run_id = await world.trigger(made["pipelines"][0]["pipeline_id"])
-    agent = await world.agent_online()
-    answer = await world.http.get("/metrics", headers={"Accept-Encoding": "identity"})
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "_created" not in answer.text
-    world.metrics.job_ended(agent.id, agent.id, "success", 1.5)
-    world.metrics.job_ended(agent.id, agent.id, "strange", 1.5)
-    world.metrics.rpc_started("Connect")
-    world.metrics.rpc_handled("Connect", "Canceled")
-    world.metrics.agent_drained("clean", 2.0)
-    world.metrics.result_invalid("outputs")
-    world.metrics.log_lines_dropped("flush_failed", 3)
-    world.metrics.run_superseded()
-    world.metrics.approval_expired()
-    await world.runs.dispatch(UUID(run_id))
-    answer = await world.http.get("/metrics", headers={"Accept-Encoding": "gzip"})
-    assert answer.headers["content-encoding"] == "gzip"
-    found = {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-    assert found["gocdnext_queue_depth", (("stage", "queued"), ("stage_status", "queued"))] == 1
-    assert found["gocdnext_queue_depth", (("stage", "pending"), ("stage_status", "pending"))] == 2
-    assert found["gocdnext_queue_depth", (("stage", "dispatchable"), ("stage_status", "dispatchable"))] == 1
-    assert found["gocdnext_jobs_running", ()] == 1
-    assert found["gocdnext_agents_online", ()] == 1
-    assert found["gocdnext_agent_jobs_running", (("agent", str(agent.id)),)] == 1
-    assert found["gocdnext_agent_capacity", (("agent", str(agent.id)),)] == 10
-    project = made["project_id"]
-    pipeline = made["pipelines"][0]["pipeline_id"]
-    assert found["gocdnext_jobs_scheduled_total", (("pipeline", pipeline), ("project", project))] == 1
-    rpc = "/gocdnext.v1.AgentService/"
-    assert found["gocdnext_grpc_server_handled_total", (("code", "OK"), ("grpc_method", f"{rpc}Register"))] == 0
-    assert found["gocdnext_grpc_server_handled_total", (("code", "Canceled"), ("grpc_method", f"{rpc}Connect"))] == 1
-    assert found["gocdnext_grpc_server_started_total", (("grpc_method", f"{rpc}Connect"),)] == 1
-    buckets = [
-        key for key in found if key[0] == "gocdnext_job_duration_seconds_bucket" and ("status", "success") in key[1]
-    ]
-    assert len(buckets) == 17
-    assert found["gocdnext_agent_drain_total", (("outcome", "clean"),)] == 1
-    assert found["gocdnext_job_result_validation_failed_total", (("kind", "outputs"),)] == 1
-    assert found["gocdnext_log_lines_dropped_total", (("reason", "flush_failed"),)] == 3
-    assert found["gocdnext_runs_superseded_total", ()] == 1
-    assert found["gocdnext_approvals_expired_total", ()] == 1
-    assert any(name == "process_resident_memory_bytes" for name, _ in found)
-    answer = await world.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    assert answer.text.endswith("# EOF\n")
 
 
 async def test_database_away_is_503_and_never_401(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gocdnext.providers.apps import Apps, reseal_keys, reseal_secrets
+from gocdnext.forges.apps import Apps, reseal_keys, reseal_secrets
 from gocdnext.secrets.sealing import Keyring
 from tests.api.hooks import SECRET, bind, push, send, waits
 from tests.api.test_conventions import error

@@ -36,17 +36,19 @@ def counted() -> Iterator[list[str]]:
 
 
 async def test_round_trips(world: World) -> None:
-    """The first reading, and one after which nothing has changed, which is one statement."""
+    """After a change, and one after which nothing has changed, which is one statement."""
     await partitioned(world.db)
     _, run_id = await one_run(world)
     agent = await world.agent_online()
     await world.finish_jobs(agent, run_id)
     for path, most in (
-        ("/api/v1/projects", 4),
-        ("/api/v1/projects/billing", 5),
+        ("/api/v1/projects", 2),
+        ("/api/v1/projects/billing", 3),
         ("/api/v1/runs", 3),
         (f"/api/v1/runs/{run_id}?logs=200", 4),
     ):
+        await get(world, path)
+        await world.db.execute("UPDATE runs SET finished_at = finished_at + interval '1 second'")
         with counted() as statements:
             first = await get(world, path)
             assert len(statements) <= most, path

@@ -69,6 +69,13 @@ async def detail(world: World, run: str) -> dict[str, Any]:
     return found
 
 
+def resolutions(world: World) -> dict[str, float]:
+    """How often readings of requests' configurations ended in which way (contract-runs 10.1)."""
+    name = "gocdnext_pr_head_resolution_seconds_count"
+    found = {o: world.metrics.registry.get_sample_value(name, {"outcome": o}) for o in ("ok", "fetch_error", "invalid")}
+    return {outcome: count for outcome, count in found.items() if count}
+
+
 async def test_a_request_brings_stages_jobs_and_variables_and_nothing_else(world: World, shop: Shop) -> None:
     jobs = {"other": {"stage": "check", "script": ["make other"]}}
     service = {"name": "db", "image": "postgres", "node_selector": {"pool": "gold"}}
@@ -85,6 +92,7 @@ async def test_a_request_brings_stages_jobs_and_variables_and_nothing_else(world
     answer = await request(shop, sha)
     assert answer.status_code == 202, answer.text
     (run,) = answer.json()["runs"]
+    assert resolutions(world) == {"ok": 1}
     made = await definition(world, run)
     assert (made.stages, [job.name for job in made.jobs], made.variables) == (("check",), ["other"], {"N": "head"})
     assert made.services[0].node_selector == {}
@@ -142,6 +150,7 @@ async def test_a_broken_request_runs_nothing_of_its_project(
     answer = await request(shop, commit(shop.where, files))
     assert answer.status_code == 422, answer.text
     assert answer.json() == {"runs": [], "error": "pr-head: config invalid", "pr_number": 2}
+    assert resolutions(world) == {"invalid": 1}
     delivery = await hooks.newest(world)
     assert (delivery["status"], delivery["http_status"]) == ("error", 422)
     assert reason in json.dumps(delivery["trace"])
@@ -152,6 +161,7 @@ async def test_a_commit_that_is_not_to_be_had_can_be_sent_again(world: World, sh
     await world.apply("bystander", {"p.yaml": asks(shop.url)})
     answer = await request(shop, "f" * 40)
     assert answer.status_code == 503
+    assert resolutions(world) == {"fetch_error": 1}
     body = answer.json()
     assert (body["error"], body["pr_number"]) == ("pr-head: config temporarily unavailable", 2)
     # A project that is not bound to the repository runs from its own definition all the same.

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import trio
 
-from gocdnext.providers.reporter import LEASE, MAX_TRIES, Reporter
+from gocdnext.forges.reporter import LEASE, MAX_TRIES, Reporter
 from tests.api import hooks
 from tests.api.hooks import bind, push, send, waits
 from tests.api.test_conventions import error
@@ -35,7 +35,7 @@ class Stage:
 
     @property
     def reporter(self) -> Reporter:
-        return self.world.providers.reporter
+        return self.world.forges.reporter
 
     async def bound(self, provider: str = "github", token: str = "", mode: str = "") -> dict[str, Any]:
         source = {"provider": provider, "url": self.url, "default_branch": "master", "webhook_secret": hooks.SECRET}

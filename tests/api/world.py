@@ -25,6 +25,8 @@ from gocdnext.api.services import Services, utc_now
 from gocdnext.auth.providers.registry import Providers as SignInProviders
 from gocdnext.auth.room import Room
 from gocdnext.db.pool import Database, open_pool
+from gocdnext.forges.app_webhook import AppWebhook
+from gocdnext.forges.room import Forges, open_forges
 from gocdnext.logs import partitions
 from gocdnext.logs.hub import LogHub
 from gocdnext.materials.access import Access
@@ -34,8 +36,6 @@ from gocdnext.metrics import Metrics
 from gocdnext.outbound.client import Outbound
 from gocdnext.plugins.catalogue import NO_PLUGINS, Catalogue
 from gocdnext.projects.sync import Configs
-from gocdnext.providers.app_webhook import AppWebhook
-from gocdnext.providers.room import Providers, open_providers
 from gocdnext.runs.ports import Wanted
 from gocdnext.runs.service import JobReport, RunService
 from gocdnext.runs.state import Job, Run
@@ -82,7 +82,7 @@ class World:
     shutdown: trio.Event = field(default_factory=trio.Event)
     board: Board = field(default_factory=Board)
     now: datetime = field(default_factory=lambda: datetime(2026, 4, 28, 13, 0, tzinfo=UTC))
-    providers: Providers = field(init=False)
+    forges: Forges = field(init=False)
     http: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
     configs: Configs | None = None
 
@@ -103,11 +103,9 @@ class World:
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Tests dispatch by hand."""
 
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
+    @property
+    def figures(self) -> Metrics:
+        return self.metrics
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """Tests dispatch by hand."""
@@ -193,15 +191,16 @@ async def served(
         settings = replace(settings, auth_enabled=auth)
         world.identity.providers = SignInProviders(db, KEYRING, outbound, settings, world.clock)
         await world.identity.providers.reload()
-        world.providers = open_providers(settings, db, KEYRING, outbound, world.metrics, world.clock)
+        world.forges = open_forges(settings, db, KEYRING, outbound, world.metrics, world.clock)
         access = Access(db, KEYRING)
         configs = Configs(
             db,
-            Remotes(outbound, access.url, world.providers.accounts.of),
+            Remotes(outbound, access.url, world.forges.accounts.of),
             keyring=KEYRING,
             catalogue=catalogue,
             clock=world.clock,
             new_id=uuid4,
+            resolved=world.metrics.pr_head_resolved,
         )
         world.configs = configs
         stores = Stores(db, KEYRING, outbound, settings, clock=world.clock, new_id=uuid4)
@@ -226,8 +225,8 @@ async def served(
             shutdown=world.shutdown,
             outbound=outbound,
             configs=configs,
-            providers=world.providers,
-            app_webhook=AppWebhook(db, world.runs, world.providers.apps, clock=world.clock, new_id=uuid4),
+            forges=world.forges,
+            app_webhook=AppWebhook(db, world.runs, world.forges.apps, clock=world.clock, new_id=uuid4),
             catalogue=catalogue,
             board=world.board,
             clock=world.clock,

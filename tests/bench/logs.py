@@ -79,7 +79,10 @@ class NoMetrics:
     def rpc_started(self, method: str) -> None:
         pass
 
-    def rpc_handled(self, method: str, code: str) -> None:
+    def log_session_discarded(self) -> None:
+        raise AssertionError("a session ended with lines that were not stored")
+
+    def rpc_handled(self, method: str, code: str, seconds: float | None) -> None:
         pass
 
     def agent_drained(self, outcome: str, seconds: float) -> None:

@@ -24,6 +24,7 @@ from gocdnext.materials.webhooks.events import BranchPush, Event, TagPush
 from gocdnext.materials.webhooks.events import Request as PullRequest
 from gocdnext.materials.webhooks.github import GITHUB
 from gocdnext.materials.webhooks.intake import Webhooks
+from gocdnext.metrics import Metrics
 from gocdnext.pipeline.identity import material_id
 from gocdnext.pipeline.model import GitMaterial, Pipeline, decode
 from gocdnext.projects.apply import apply
@@ -60,6 +61,7 @@ class World:
     names: dict[UUID, str] = field(default_factory=dict)
     agent_ids: dict[str, UUID] = field(default_factory=dict)
     default_window: int = 0
+    figures: Metrics = field(default_factory=Metrics)
     pushed: bool = False
     source_url: str = ""
     """The repository that the project is bound to."""
@@ -83,12 +85,6 @@ class World:
 
     def waits(self, run_id: UUID, wanted: Wanted) -> None:
         """Settling looks at every open run anyway."""
-
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
 
     def wake_pipeline(self, pipeline_id: UUID) -> None:
         """Settling looks at every open run anyway."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from gocdnext.api.wire.base import Id, Time, Wire
-from gocdnext.api.wire.providers import WebhookResult
+from gocdnext.api.wire.forges import WebhookResult
 from gocdnext.api.wire.runs import RunSummary
 
 PipelineFile = Annotated[str, msgspec.Meta(extra_json_schema={"contentMediaType": "application/yaml"})]

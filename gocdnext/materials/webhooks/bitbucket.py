@@ -38,8 +38,17 @@ class _Ref(msgspec.Struct):
     target: _Target
 
 
+class _OldTarget(msgspec.Struct):
+    hash: str = ""
+
+
+class _Old(msgspec.Struct):
+    target: _OldTarget | None = None
+
+
 class _Change(msgspec.Struct):
     new: _Ref | None = None
+    old: _Old | None = None
     closed: bool = False
 
 
@@ -131,7 +140,8 @@ def _change(change: _Change, url: str) -> Event:
     message, committed_at = events.text(target.message), events.moment(target.date)
     if new.type.endswith("tag"):
         return TagPush(url, name, revision, author, message, "", committed_at)
-    return BranchPush(url, name, revision, author, message, committed_at, None)
+    before = events.text(change.old.target.hash) if change.old and change.old.target else ""
+    return BranchPush(url, name, revision, author, message, committed_at, None, before)
 
 
 def _request(request: _PullRequest, url: str, action: str) -> Event:

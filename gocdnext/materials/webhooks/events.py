@@ -39,6 +39,8 @@ class BranchPush:
     """Paths of the files that changed; None when not all of them are told."""
     before: str = ""
     """Where the branch was; empty when that is not told."""
+    straight: bool = False
+    """Whether it is sure that no commit of the branch was taken away."""
 
 
 @dataclass(frozen=True, slots=True)

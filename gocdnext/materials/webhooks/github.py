@@ -120,7 +120,10 @@ def _push(push: _Push) -> Event:
     revision = events.commit(push.after, "push")
     if head is None:
         return Nothing("the push has no head commit")
-    return BranchPush(url, branch, revision, author, message, committed_at, _changed(push), events.text(push.before))
+    before = events.text(push.before)
+    return BranchPush(
+        url, branch, revision, author, message, committed_at, _changed(push), before, straight=not push.forced
+    )
 
 
 def _changed(push: _Push) -> frozenset[str] | None:

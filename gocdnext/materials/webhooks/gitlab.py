@@ -29,6 +29,7 @@ class _Commit(msgspec.Struct):
 class _Push(msgspec.Struct):
     ref: str
     after: str
+    before: str = ""
     object_kind: str | None = None
     checkout_sha: str | None = None
     message: str | None = None
@@ -115,7 +116,8 @@ def _push(push: _Push, url: str, kind: str, prefix: str) -> Event:
     revision = events.commit(push.after, "push")
     if head is None:
         return Nothing("the push has no commits: a branch was made where another one is")
-    return BranchPush(url, name, revision, events.text(author), message, committed_at, _changed(push))
+    before = events.text(push.before)
+    return BranchPush(url, name, revision, events.text(author), message, committed_at, _changed(push), before)
 
 
 def _changed(push: _Push) -> frozenset[str] | None:

@@ -25,6 +25,8 @@ from gocdnext.db.pool import Connection, Database
 from gocdnext.fleet.registry import Registry
 from gocdnext.fleet.server import AgentServer
 from gocdnext.fleet.tickets import addressed
+from gocdnext.forges.app_webhook import AppWebhook
+from gocdnext.forges.room import open_forges
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.materials.access import Access, plainly
@@ -35,8 +37,6 @@ from gocdnext.outbound.client import Outbound
 from gocdnext.pipeline import model
 from gocdnext.projects.sync import Configs
 from gocdnext.proto import agent_pb2 as pb
-from gocdnext.providers.app_webhook import AppWebhook
-from gocdnext.providers.room import open_providers
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
 from gocdnext.runs.service import RunService
@@ -79,7 +79,7 @@ class Plant:
         self.hub = LogHub()
         self.shutdown = trio.Event()
         self.clock = Clock()
-        self.metrics = Metrics()
+        self.figures = self.metrics = Metrics()
         self.blobs = blobs_in(folder, db, min_free=min_free)
         self.root = folder / "artifacts"
         self.scheduler = Scheduler()
@@ -107,12 +107,6 @@ class Plant:
         self.port = 0
         self.http: httpx.AsyncClient
         self.project = uuid4()
-
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
 
     def job_started(self, run: Run, job: Job) -> None:
         pass
@@ -270,9 +264,16 @@ async def running_plant(db: Database, folder: Path, **options: Any) -> AsyncIter
         stores=Stores(db, KEYRING, outbound, settings, clock=plant.clock, new_id=uuid4),
         shutdown=plant.shutdown,
         outbound=outbound,
-        configs=Configs(db, Remotes(outbound, plainly, nobody), keyring=KEYRING, clock=plant.clock, new_id=uuid4),
-        providers=(providers := open_providers(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
-        app_webhook=AppWebhook(db, plant.runs, providers.apps, clock=plant.clock, new_id=uuid4),
+        configs=Configs(
+            db,
+            Remotes(outbound, plainly, nobody),
+            keyring=KEYRING,
+            clock=plant.clock,
+            new_id=uuid4,
+            resolved=plant.metrics.pr_head_resolved,
+        ),
+        forges=(forges := open_forges(settings, db, KEYRING, outbound, plant.metrics, plant.clock)),
+        app_webhook=AppWebhook(db, plant.runs, forges.apps, clock=plant.clock, new_id=uuid4),
         clock=plant.clock,
     )
     async with trio.open_nursery() as nursery:

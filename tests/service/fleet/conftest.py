@@ -47,6 +47,8 @@ class Counted:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
+        self.discarded = 0
+        self.timed: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
         self.drains: Counter[str] = Counter()
         self.invalid: Counter[str] = Counter()
@@ -58,8 +60,13 @@ class Counted:
     def rpc_started(self, method: str) -> None:
         pass
 
-    def rpc_handled(self, method: str, code: str) -> None:
+    def log_session_discarded(self) -> None:
+        self.discarded += 1
+
+    def rpc_handled(self, method: str, code: str, seconds: float | None) -> None:
         self.codes[method, code] += 1
+        if seconds is not None:
+            self.timed[method] += 1
 
     def agent_drained(self, outcome: str, seconds: float) -> None:
         self.drains[outcome] += 1
@@ -105,6 +112,10 @@ class ScriptedRuns:
         self.reports.append((report, stored))
         self.lines_at_completion.append(lines)
         return stored
+
+    async def complete_at_once(self, report: JobReport) -> bool:
+        """Nothing: `complete` is what these tests watch."""
+        return False
 
     async def reclaim(self, agent_id: UUID) -> None:
         self.reclaimed.append(agent_id)

@@ -13,6 +13,8 @@ import trio_asyncio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gocdnext.db.pool import Connection
+from gocdnext.fleet import conversation
 from gocdnext.fleet.session import OUTBOX_MESSAGES
 from gocdnext.proto import agent_pb2 as pb
 from tests.service.fleet.conftest import Agent, Fleet, assignment, job_result, log_line
@@ -285,6 +287,28 @@ async def test_a_vanished_agent_goes_offline_and_its_lines_are_kept(fleet: Fleet
     await fleet.until_status("runner", "offline")
     assert await texts(fleet, seeded) == [f"line {seq}" for seq in range(1, 21)]
     assert fleet.registry.slots() == ()
+
+
+async def test_lines_that_cannot_be_stored_in_time_are_counted(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "FAREWELL_SECONDS", 0.05)
+    locked, over = trio.Event(), trio.Event()
+
+    async def hold(conn: Connection) -> None:
+        await conn.execute("LOCK job_runs")
+        locked.set()
+        await trio_asyncio.trio_as_aio(over.wait)()
+
+    async with trio.open_nursery() as nursery:
+        async with fleet.ready_agent() as client:
+            seeded = await fleet.running(client)
+            nursery.start_soon(fleet.db.transaction, hold)
+            await locked.wait()
+            await client.send(*(log_line(seeded, seq) for seq in range(1, 21)), HEARTBEAT)
+            assert (await client.receive()).HasField("pong")
+        await fleet.until_status("runner", "offline")
+        over.set()
+    assert fleet.metrics.dropped == {"flush_failed": 20}
+    assert fleet.metrics.discarded == 1
 
 
 async def test_lines_of_a_requeued_attempt_are_dropped(fleet: Fleet) -> None:

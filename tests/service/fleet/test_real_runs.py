@@ -21,6 +21,7 @@ from gocdnext.fleet.server import AgentServer
 from gocdnext.logs.hub import LogHub
 from gocdnext.logs.ingest import LogIngest
 from gocdnext.logs.stream import stream
+from gocdnext.metrics import Metrics
 from gocdnext.pipeline import model
 from gocdnext.proto import agent_pb2 as pb
 from gocdnext.runs.creation import CreatedRun, NewRun
@@ -53,6 +54,7 @@ class Whole:
         self.scheduler = Scheduler()
         self.registry = Registry(self.scheduler.wake_all, self.scheduler.slot_free)
         clock, metrics = Clock(), Counted()
+        self.figures = Metrics()
         self.runs = RunService(db, self.registry, self, secrets=secrets_of(db), clock=clock, new_id=uuid4)
         self.agents = AgentServer(
             db,
@@ -70,12 +72,6 @@ class Whole:
         self.waits = self.scheduler.waits
         self.announced = self.scheduler.announced
         self.port = 0
-
-    def run_superseded(self) -> None:
-        """Nobody counts here."""
-
-    def approval_expired(self) -> None:
-        """Nobody counts here."""
 
     def job_started(self, run: Run, job: Job) -> None:
         pass

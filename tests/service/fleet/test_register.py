@@ -29,6 +29,7 @@ async def test_a_new_agent_with_the_registration_token(fleet: Fleet) -> None:
         assert row["session_generation"] == 1
         assert row["token_hash"] == token_hash(REGISTRATION_TOKEN)
         assert fleet.runs.reclaimed == [row["id"]]
+        assert fleet.metrics.timed == {"Register": 1}
 
 
 async def test_the_agents_own_token_decides_once_it_exists(fleet: Fleet) -> None:

@@ -24,9 +24,13 @@ class Counted:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
+        self.discarded = 0
 
     def log_lines_dropped(self, reason: str, count: int) -> None:
         self.dropped[reason] += count
+
+    def log_session_discarded(self) -> None:
+        self.discarded += 1
 
 
 class Logs:

@@ -13,6 +13,7 @@ import trio
 
 from gocdnext.blobs.filesystem import FilesystemStore
 from gocdnext.logs import archive, blocks, partitions
+from gocdnext.logs.archived import Archives
 from gocdnext.logs.archived_windows import archived_windows
 from gocdnext.logs.log_text import log_text
 from gocdnext.logs.windows import LogLine, windows
@@ -44,7 +45,7 @@ async def ended(logs: Logs, *counts: int, text: str = "line {seq}\tof\\n{seq}\\"
 
 
 async def whole(logs: Logs, store: FilesystemStore, job: UUID) -> bytes:
-    return b"".join([piece async for piece in log_text(logs.db, job, store)])
+    return b"".join([piece async for piece in log_text(Archives(logs.db, store), job)])
 
 
 async def put_away(logs: Logs, store: FilesystemStore, job: UUID) -> bool | None:
@@ -54,14 +55,14 @@ async def put_away(logs: Logs, store: FilesystemStore, job: UUID) -> bool | None
 @pytest.mark.parametrize("text", ["", "plain", "\\", "a\\\\tb\\", "\t\n\r\x85\u2028", "\\n", "ünï", "\\\\\n\\t"])
 def test_a_line_comes_back_as_it_was(text: str) -> None:
     lines = [LogLine(seq, "stderr", NOW, text * seq) for seq in (1, 2)]
-    assert blocks.unpacked(blocks.packed(lines)) == lines
+    assert list(map(blocks.line, blocks.unpacked(blocks.packed(lines)))) == lines
 
 
 def test_a_damaged_block_is_told() -> None:
     block = blocks.packed([LogLine(1, "stdout", NOW, "x")])
     for damaged in (b"", block[:-3], b"x" + block, gzip.compress(b"1\t2\n")):
         with pytest.raises(blocks.DamagedError):
-            blocks.unpacked(damaged or b"nothing")
+            [blocks.line(written) for written in blocks.unpacked(damaged or b"nothing")]
 
 
 async def test_windows_and_text_are_the_same_before_and_after(logs: Logs, store: FilesystemStore) -> None:
@@ -79,7 +80,7 @@ async def test_windows_and_text_are_the_same_before_and_after(logs: Logs, store:
         assert await put_away(logs, store, job) is True
         assert await put_away(logs, store, job) is None, "it is done"
     assert await logs.db.fetchval("SELECT count(*) FROM log_lines") == 0
-    after = [await archived_windows(logs.db, store, [many, few], **wish) for wish in wishes]  # type: ignore[arg-type]
+    after = [await archived_windows(Archives(logs.db, store), [many, few], **wish) for wish in wishes]  # type: ignore[arg-type]
     assert [{job: (list(w.tail), list(w.head), w.total) for job, w in each.items()} for each in after] == [
         {job: (list(w.tail), list(w.head), w.total) for job, w in each.items()} for each in before
     ]
@@ -103,17 +104,21 @@ async def test_the_blob_is_one_gzip_file_of_lines(logs: Logs, store: FilesystemS
 async def test_a_window_reads_one_block(logs: Logs, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     seeded = await ended(logs, 9000)
     await put_away(logs, store, seeded.job_ids[0])
-    (found,) = (await archive.find(logs.db, store, list(seeded.job_ids))).values()
+    (found,) = (await Archives(logs.db, store).find(list(seeded.job_ids))).values()
     read: list[int] = []
     unpacked = blocks.unpacked
 
-    def counted(block: bytes) -> list[LogLine]:
+    def counted(block: bytes) -> list[str]:
         read.append(len(block))
         return unpacked(block)
 
     monkeypatch.setattr(blocks, "unpacked", counted)
     window = await found.window(tail=200, head=0, since=5100)
     assert [line.seq for line in window.tail] == list(range(5101, 5301))
+    assert len(read) == 1
+    # Whoever reads on finds the block in memory.
+    window = await found.window(tail=200, head=0, since=5300)
+    assert [line.seq for line in window.tail] == list(range(5301, 5501))
     assert len(read) == 1
 
 
@@ -197,14 +202,14 @@ async def test_an_archive_that_is_gone_is_an_empty_window(logs: Logs, store: Fil
     (job,) = seeded.job_ids
     await put_away(logs, store, job)
     await store.delete([await logs.db.fetchval("SELECT storage_key FROM log_archives")])
-    assert (await archived_windows(logs.db, store, [job], tail=5))[job].total == 0
+    assert (await archived_windows(Archives(logs.db, store), [job], tail=5))[job].total == 0
 
 
 async def test_a_text_that_is_archived_while_it_is_read(logs: Logs, store: FilesystemStore) -> None:
     seeded = await ended(logs, 2500)
     (job,) = seeded.job_ids
     expected = await whole(logs, store, job)
-    pieces: AsyncIterator[bytes] = log_text(logs.db, job, store)
+    pieces: AsyncIterator[bytes] = log_text(Archives(logs.db, store), job)
     read = [await anext(pieces)]
     await put_away(logs, store, job)
     read += [piece async for piece in pieces]

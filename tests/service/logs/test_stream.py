@@ -186,7 +186,7 @@ async def test_a_reader_that_has_stopped_holds_little(logs: Logs) -> None:
 
 
 def test_a_reader_that_is_a_little_behind_gets_many_lines_in_one_piece() -> None:
-    watch = hub_module.Watch(uuid4())
+    watch = hub_module.Watch(uuid4(), lambda _: None)
     for cursor in range(1, 11):
         watch.append(cursor, cursor, [Chunk(cursor - 1, cursor, b"%d," % cursor)], 10**6)
     assert watch.chunk_after(9) == Chunk(9, 10, b"10,")

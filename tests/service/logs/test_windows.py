@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from gocdnext.blobs.filesystem import FilesystemStore
 from gocdnext.logs import partitions
+from gocdnext.logs.archived import Archives
 from gocdnext.logs.log_text import log_text
 from gocdnext.logs.windows import Window, windows
 from tests.service.logs.conftest import Logs
@@ -50,11 +53,12 @@ async def test_windows_without_a_head_or_a_tail(logs: Logs) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 2001])
-async def test_a_whole_log_as_text(logs: Logs, count: int) -> None:
+async def test_a_whole_log_as_text(logs: Logs, tmp_path: Path, count: int) -> None:
     seeded = await filled(logs, count, 2)
-    pieces = [piece async for piece in log_text(logs.db, seeded.job_ids[0])]
+    archives = Archives(logs.db, FilesystemStore(tmp_path / "blobs", min_free=0))
+    pieces = [piece async for piece in log_text(archives, seeded.job_ids[0])]
     assert b"".join(pieces).decode() == "".join(f"job 0 line {seq}\n" for seq in range(1, count + 1))
-    assert [piece async for piece in log_text(logs.db, uuid4())] == []
+    assert [piece async for piece in log_text(archives, uuid4())] == []
 
 
 async def test_partitions_are_made_once(logs: Logs) -> None:

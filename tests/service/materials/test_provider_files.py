@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from gocdnext.api.services import utc_now
+from gocdnext.forges.accounts import Account, authorization
+from gocdnext.forges.places import Place
 from gocdnext.materials import folders, git
 from gocdnext.materials.access import plainly
 from gocdnext.materials.remotes import Remotes, Repository
 from gocdnext.outbound.client import Outbound
 from gocdnext.outbound.hosts import Hosts
 from gocdnext.outbound.policy import Policy
-from gocdnext.providers.accounts import Account, authorization
-from gocdnext.providers.places import Place
 from tests.counterpart import Asked, Told, as_json, counterpart
 
 HEAD = "7fd1a60b01f91b314f59955a4e4d4e80d8edf11d"

@@ -75,14 +75,12 @@ async def test_hot_statements_do_not_read_whole_tables(db: Database) -> None:
     reports = queries.load("status_reports")
     week = NOW - timedelta(days=7)
     for name, statement, arguments in (
-        ("summaries", listing.summaries, (None, None, 0)),
-        ("previews", listing.previews, ([row["project"]],)),
-        ("pipelines_of_project", listing.pipelines_of_project, (row["project"],)),
-        ("figures", listing.figures, ([row["project"]], NOW - timedelta(days=7))),
+        ("summaries", listing.summaries, (None, None, 0, week, [], [], 20, 0)),
+        ("summaries of one", listing.summaries, ("p1", 1, 0, week, [], [], 0, 25)),
+        ("pipelines_of_project", listing.pipelines_of_project, ("p1", week, [], [])),
         ("feed", reading.feed, (None, None, 50, 0)),
         ("feed_total", reading.feed_total, (None, None)),
         ("feed_of_pipelines", reading.feed_of_pipelines, (None, None, 50, 0, "p1", None, None)),
-        ("recent_of_project", reading.recent_of_project, (row["project"], 25)),
         ("detail", reading.detail, (run,)),
         ("jobs_of_agent", reading.jobs_of_agent, (uuid4(), 50)),
         ("queue_depth", reading.queue_depth, ()),
@@ -114,14 +112,14 @@ def _executed(plan: Any) -> Any:
 async def test_figures_are_computed_again_only_when_something_happened(db: Database) -> None:
     figures = Figures()
     first = await projects(db, figures, NOW, None, 0)
-    assert {row["runs_considered"] for row in first.figures.values()} == {2 * 24 * 7}
+    assert {week.runs_considered for week in first.figures.values()} == {2 * 24 * 7}
     one = first.projects[0]["id"]
     await db.execute("UPDATE runs SET status = 'failed' WHERE counter = 5")
     again = await projects(db, figures, NOW, None, 0)
     assert again.figures[one] is first.figures[one]
     await db.execute("UPDATE runs SET finished_at = finished_at + interval '1 second' WHERE counter = 1")
     later = await projects(db, figures, NOW, None, 0)
-    assert later.figures[one]["success_rate"] < 1.0
+    assert (later.figures[one].success_rate or 0) < 1.0
     await db.execute("UPDATE runs SET status = 'success' WHERE counter = 5")
     much_later = await projects(db, figures, NOW + timedelta(seconds=31), None, 0)
-    assert much_later.figures[one]["success_rate"] == 1.0
+    assert much_later.figures[one].success_rate == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pytest
 import trio
 import trio_asyncio
 
+from gocdnext.db.pool import open_pool
 from gocdnext.errors import ConflictError, NotFoundError
 from gocdnext.runs.creation import CreatedRun, NewRun
 from gocdnext.runs.scheduler import Scheduler
@@ -122,6 +124,30 @@ async def test_two_results_at_once_change_the_job_once(world: World) -> None:
         for status in ("success", "failed", "success", "disrupted"):
             nursery.start_soon(report, status)
     assert sorted(changed) == [False, False, False, True]
+
+
+async def test_a_result_is_stored_at_once_where_one_statement_does_it(database_url: str) -> None:
+    jobs = {name: {"stage": "s", "script": ["true"]} for name in ("x", "y")}
+    async with trio_asyncio.open_loop(), open_pool({"dsn": database_url}, size=4) as db:
+        world = World(db)
+        await world.set_up({"pipelines": {"p": {"stages": ["s"], "jobs": jobs}}})
+        await trigger(world)
+        await world.settle()
+        at_once = trio_asyncio.aio_as_trio(world.runs.complete_at_once)
+
+        async def report(job_key: str) -> JobReport:
+            run, job = await world.job(job_key)
+            assert job.agent_id is not None
+            return JobReport(run.id, job.id, job.agent_id, 0, "success")
+
+        first = await report("p#1/x")
+        assert not await at_once(replace(first, run_id=uuid4())), "a run that this process does not remember"
+        assert await at_once(first)
+        assert (await world.job("p#1/x"))[1].status == SUCCESS
+        assert not await at_once(first), "a repeated one changes nothing, which is for `complete` to say"
+        last = await report("p#1/y")
+        assert not await at_once(last), "the end of a run concerns others"
+        assert await world.runs.complete(last)
 
 
 async def test_what_cannot_be_stored_is_cleaned_not_refused(world: World) -> None:

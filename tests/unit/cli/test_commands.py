@@ -429,8 +429,9 @@ def test_doctor(api: Any, call: Call, tmp_path: Path) -> None:
     found = {check["name"]: check for check in json.loads(outcome.out)["checks"]}
     assert outcome.code == 0, found
     assert found["state directory"]["found"].endswith("(will be made)")
-    assert not found["agents"]["ok"]
-    assert not found["version"]["ok"]
+    assert found["agents"]["status"] == "warn"
+    assert found["version"]["status"] == "warn"
+    assert found["version"]["advice"]
 
 
 def test_doctor_finds_what_is_wrong(
@@ -443,7 +444,7 @@ def test_doctor_finds_what_is_wrong(
     (tmp_path / "file").touch()
     outcome = call("doctor", "--state", str(tmp_path / "file"))
     assert outcome.code == 1
-    failed = {line.split("  ")[1] for line in outcome.out.splitlines() if line.startswith("FAIL")}
+    failed = {line[9:30].strip() for line in outcome.out.splitlines() if line.startswith("FAIL")}
     assert failed == {"git", "state directory", "server ready", "token"}
 
 
@@ -452,6 +453,17 @@ def test_doctor_with_a_setting_that_cannot_be_meant(call: Call, monkeypatch: pyt
     outcome = call("doctor", "--no-server")
     assert outcome.code == 1
     assert "GOCDNEXT_DATABASE_POOL" in outcome.out
+
+
+def test_doctor_bundle(api: Any, call: Call, tmp_path: Path) -> None:
+    report = tmp_path / "report.tar.gz"
+    outcome = call("doctor", "--no-server", "--state", str(tmp_path / "state"), "bundle", str(report))
+    assert outcome.code == 0
+    assert "findings.json" in outcome.out
+    assert report.stat().st_size > 0
+    again = call("doctor", "--no-server", "--state", str(tmp_path / "state"), "bundle", str(report))
+    assert again.code == 1
+    assert "File exists" in again.err
 
 
 def complete(words: str) -> list[str]:

@@ -19,12 +19,12 @@ import trio
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database, DatabaseUnavailableError
 from gocdnext.errors import DomainError
+from gocdnext.forges.accounts import Account, Accounts
+from gocdnext.forges.errors import ProviderError
+from gocdnext.forges.places import place_of
+from gocdnext.forges.statuses import Standing, tell
 from gocdnext.outbound.errors import BadAnswerError, RefusedTargetError, UnreachableError
 from gocdnext.pipeline.fingerprints import normal_git_url
-from gocdnext.providers.accounts import Account, Accounts
-from gocdnext.providers.errors import ProviderError
-from gocdnext.providers.places import place_of
-from gocdnext.providers.statuses import Standing, tell
 
 EVERY = 5.0
 """Seconds between two looks when nobody nudges."""
@@ -46,7 +46,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
 APP_DELIVERIES_KEPT = timedelta(days=30)
 
 _SQL = queries.load("status_reports")
-_log = structlog.get_logger("providers")
+_log = structlog.get_logger("forges")
 
 
 class Counting(Protocol):
@@ -209,7 +209,7 @@ class Reporter:
         if kept == "given_up":
             _log.error(
                 "how a run stands could not be told to the provider, it is given up",
-                run=str(row["run_id"]),
+                run_id=str(row["run_id"]),
                 project=row["slug"],
                 provider=row["provider"],
                 tries=row["attempts"] + 1,

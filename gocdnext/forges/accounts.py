@@ -10,10 +10,10 @@ import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from gocdnext.forges.apps import Apps
+from gocdnext.forges.github_app import HEADERS, App, Installations
+from gocdnext.forges.places import Place
 from gocdnext.outbound.client import Answer, Outbound
-from gocdnext.providers.apps import Apps
-from gocdnext.providers.github_app import HEADERS, App, Installations
-from gocdnext.providers.places import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from gocdnext.api.context import services
 from gocdnext.api.respond import answer, utc
 from gocdnext.api.routing import Description, route
 from gocdnext.api.trail import Audited, note
-from gocdnext.api.wire import providers as wire
+from gocdnext.api.wire import forges as wire
+from gocdnext.forges.registration import Result
 from gocdnext.projects import check_reporting
-from gocdnext.providers.registration import Result
 
-blueprint = Blueprint("providers", __name__)
+blueprint = Blueprint("forges", __name__)
 CHECKS = "/api/v1/projects/<slug>/check-reporting"
 
 
@@ -49,7 +49,7 @@ async def rotate_webhook_secret(slug: str) -> Response:
     """A new secret for the project's webhook; the old one is refused from now on. The provider's hook is brought up to date
     where the server may do that."""
     note(slug=slug)
-    made = await services().providers.registration.rotate(slug)
+    made = await services().forges.registration.rotate(slug)
     note(target=str(made.source_id), provider=made.provider, url=made.url)
     message = wire.RotatedSecret(
         scm_source_id=str(made.source_id),

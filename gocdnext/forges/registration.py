@@ -15,16 +15,16 @@ import trio
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import DomainError, NotFoundError
-from gocdnext.providers import hooks
-from gocdnext.providers.accounts import Accounts
-from gocdnext.providers.places import KNOWN, place_of
+from gocdnext.forges import hooks
+from gocdnext.forges.accounts import Accounts
+from gocdnext.forges.places import KNOWN, place_of
 from gocdnext.secrets import hooks as hook_secrets
 from gocdnext.secrets.sealing import Keyring, UnsealError
 
 TIMEOUT = 30.0
 """Seconds for everything that is asked of the provider (9.3)."""
 _SQL = queries.load("registration")
-_log = structlog.get_logger("providers")
+_log = structlog.get_logger("forges")
 
 
 @dataclass(frozen=True, slots=True)

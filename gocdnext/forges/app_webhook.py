@@ -18,13 +18,13 @@ from gocdnext import audit
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import DomainError, InvalidError
+from gocdnext.forges.apps import Apps
+from gocdnext.forges.github_app import App
+from gocdnext.forges.places import place_of
 from gocdnext.materials.webhooks import deliveries, events
 from gocdnext.materials.webhooks.deliveries import ERROR, IGNORED, REJECTED, Answer, Delivery
 from gocdnext.materials.webhooks.events import Headers, PayloadError
 from gocdnext.materials.webhooks.github import GITHUB
-from gocdnext.providers.apps import Apps
-from gocdnext.providers.github_app import App
-from gocdnext.providers.places import place_of
 from gocdnext.runs.creation import CreatedRun
 from gocdnext.runs.service import RunService
 

@@ -16,10 +16,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from gocdnext.errors import InvalidError
+from gocdnext.forges.errors import checked, number
+from gocdnext.forges.places import Place
 from gocdnext.outbound.client import Outbound
 from gocdnext.outbound.errors import BadAnswerError
-from gocdnext.providers.errors import checked, number
-from gocdnext.providers.places import Place
 
 API = "https://api.github.com"
 HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}

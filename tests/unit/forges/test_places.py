@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gocdnext.providers.places import place_of
+from gocdnext.forges.places import place_of
 
 
 @pytest.mark.parametrize(

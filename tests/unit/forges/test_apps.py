@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gocdnext.errors import InvalidError
-from gocdnext.providers.apps import of_environment
-from gocdnext.providers.github_app import read_key
+from gocdnext.forges.apps import of_environment
+from gocdnext.forges.github_app import read_key
 from tests.forge import pem
 
 

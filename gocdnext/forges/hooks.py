@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gocdnext.forges.accounts import Account
+from gocdnext.forges.errors import checked, number, refused
 from gocdnext.outbound.errors import BadAnswerError
-from gocdnext.providers.accounts import Account
-from gocdnext.providers.errors import checked, number, refused
 
 NAME = "gocdnext"
 PAGE = 100

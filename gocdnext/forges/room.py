@@ -1,4 +1,4 @@
-"""The room of providers: what is made once and given to the API and the sweepers."""
+"""The room of forges: what is made once and given to the API and the sweepers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gocdnext.config import Settings
 from gocdnext.db import queries
 from gocdnext.db.pool import Database
 from gocdnext.errors import UnavailableError
+from gocdnext.forges import apps
+from gocdnext.forges.accounts import Accounts, Stored
+from gocdnext.forges.apps import Apps
+from gocdnext.forges.github_app import Installations
+from gocdnext.forges.registration import Registration, Targets
+from gocdnext.forges.reporter import Counting, Reporter
 from gocdnext.outbound.client import Outbound
-from gocdnext.providers import apps
-from gocdnext.providers.accounts import Accounts, Stored
-from gocdnext.providers.apps import Apps
-from gocdnext.providers.github_app import Installations
-from gocdnext.providers.registration import Registration, Targets
-from gocdnext.providers.reporter import Counting, Reporter
 from gocdnext.secrets import scm_credentials
 from gocdnext.secrets.sealing import Keyring, UnsealError
 
@@ -24,8 +24,8 @@ _SQL = queries.load("registration")
 
 
 @dataclass(frozen=True, slots=True)
-class Providers:
-    """Who calls providers."""
+class Forges:
+    """Who calls GitHub, GitLab and Bitbucket."""
 
     accounts: Accounts
     apps: Apps
@@ -33,14 +33,14 @@ class Providers:
     reporter: Reporter
 
 
-def open_providers(
+def open_forges(
     settings: Settings,
     db: Database,
     keyring: Keyring,
     outbound: Outbound,
     counting: Counting,
     clock: Callable[[], datetime],
-) -> Providers:
+) -> Forges:
     """The room. Raises InvalidError when the GitHub App of the environment cannot be used."""
     given = settings.github_app
     environment = apps.of_environment(
@@ -59,7 +59,7 @@ def open_providers(
     found = Apps(db, keyring, environment, clock)
     accounts = Accounts(outbound, found, Installations(outbound, clock), stored)
     targets = Targets(settings.public_base, settings.webhook_public_url)
-    return Providers(
+    return Forges(
         accounts=accounts,
         apps=found,
         registration=Registration(db, keyring, accounts, targets),

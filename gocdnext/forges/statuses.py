@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from gocdnext.errors import DomainError
-from gocdnext.providers.accounts import Account
-from gocdnext.providers.errors import ProviderError, checked, number
+from gocdnext.forges.accounts import Account
+from gocdnext.forges.errors import ProviderError, checked, number
 
 BOTH, CHECK_RUN, COMMIT_STATUS = "both", "check_run", "commit_status"
 MODES: Final = (BOTH, CHECK_RUN, COMMIT_STATUS)
@@ -21,7 +21,7 @@ MAX_CONTEXT = 255
 MAX_KEY = 40
 """Characters of Bitbucket's key of a status."""
 MAX_CHECKS = 100
-_log = structlog.get_logger("providers")
+_log = structlog.get_logger("forges")
 
 _CONCLUSIONS = {"success": "success", "failed": "failure", "canceled": "cancelled", "skipped": "neutral"}
 _CHECK_STATUS = {"queued": "queued", "running": "in_progress"}
@@ -97,7 +97,7 @@ async def _tell_github(account: Account, run: Standing) -> int | None:
             await _github_status(account, run)
         except DomainError as error:
             # The check says it too (8.9): not worth telling everything again.
-            _log.warning("a commit status was refused, the check run was not", run=str(run.run_id), why=str(error))
+            _log.warning("a commit status was refused, the check run was not", run_id=str(run.run_id), why=str(error))
     return check
 
 

@@ -20,7 +20,7 @@ import structlog
 from gocdnext.db import queries
 from gocdnext.db.pool import Connection, Database
 from gocdnext.errors import ConflictError, DomainError, InvalidError, NotFoundError
-from gocdnext.providers.github_app import API, App, read_key
+from gocdnext.forges.github_app import API, App, read_key
 from gocdnext.secrets import resealing
 from gocdnext.secrets.resealing import Resealed
 from gocdnext.secrets.sealing import Keyring, Sealed, UnsealError
@@ -35,7 +35,7 @@ MAX_SECRET = 1024
 MAX_APP_ID = 2**53
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SQL = queries.load("vcs_integrations")
-_log = structlog.get_logger("providers")
+_log = structlog.get_logger("forges")
 
 
 @dataclass(frozen=True, slots=True)
