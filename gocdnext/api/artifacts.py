@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
 from urllib.parse import quote
 
@@ -165,8 +165,8 @@ def _opened(token: str) -> str:
 
 
 async def _sent(blob: Blob, opened: AsyncExitStack, start: int, stop: int) -> AsyncIterator[bytes]:
-    async with opened:
-        async for piece in blob.pieces(start, stop):
+    async with opened, aclosing(blob.pieces(start, stop)) as pieces:
+        async for piece in pieces:
             yield piece
 
 

@@ -67,7 +67,8 @@ async def confirm(db: Database, store: BlobStore, attempt: Attempt, claimed: Seq
     """Makes the artifacts of a result ready and returns those that are not what it says (protocol-agent 2.6, step 4).
 
     Good is what is in the store, has the size and hash that were seen when it came in, and was uploaded for this path
-    of this attempt. A repeated result finds the same. Raises DatabaseUnavailableError.
+    of this attempt. What an agent wrote to the store by itself has the size that the store says, and the hash that the
+    agent says: whoever fetches it compares. A repeated result finds the same. Raises DatabaseUnavailableError.
     """
     possible = [entry for entry in claimed if is_key(entry.storage_key) and "\0" not in entry.path + entry.sha256]
     try:
@@ -86,6 +87,7 @@ async def confirm(db: Database, store: BlobStore, attempt: Attempt, claimed: Seq
         [entry.path for entry in there],
         [entry.size for entry in there],
         [entry.sha256 for entry in there],
+        store.direct,
     )
     good = {row["storage_key"] for row in rows}
     return [entry for entry in claimed if entry.storage_key not in good]

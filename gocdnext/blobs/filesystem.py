@@ -14,7 +14,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -46,6 +46,8 @@ class StoreError(DomainError):
 
 class FilesystemStore:
     """Implements `BlobStore`."""
+
+    direct = False
 
     def __init__(self, root: Path, *, min_free: int) -> None:
         """`min_free` are the bytes of its file system that uploads leave free, 0 for none. Raises StoreError."""
@@ -152,7 +154,7 @@ class _File:
         self._threads = threads
         self.size = os.fstat(descriptor).st_size
 
-    async def pieces(self, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """See `Blob.pieces`. Raises OSError when the file is shorter than it was."""
         while start < stop:
             wanted = min(READ_PIECE, stop - start)

@@ -37,15 +37,15 @@ class Links:
     def __init__(self, key: bytes, base: str) -> None:
         """`base` is the address that agents reach this server by, without a slash at its end."""
         self._key = key
-        self._base = base
+        self.base = base
 
     def upload(self, key: str, now: datetime) -> Link:
         """Where to PUT a blob."""
-        return self._link("PUT", key, now + UPLOAD_LASTS, self._base)
+        return self._link("PUT", key, now + UPLOAD_LASTS, self.base)
 
     def download(self, key: str, now: datetime) -> Link:
         """Where an agent may GET a blob."""
-        return self._link("GET", key, now + DOWNLOAD_LASTS, self._base)
+        return self._link("GET", key, now + DOWNLOAD_LASTS, self.base)
 
     def shown(self, key: str, now: datetime, filename: str, base: str) -> Link:
         """Where a person may GET a blob; `base` is the address they reach this server by."""

@@ -6,16 +6,25 @@ A blob is written once, whole or not at all, under a key that the server made. M
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from gocdnext.errors import UnavailableError
+
 Piece = bytes | bytearray
 MAX_KEY = 512
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+
+
+class StoreTroubleError(UnavailableError, OSError):
+    """A store that is reached over the network does not do what it was asked for; the message says why and what helps.
+
+    An OSError, as every trouble of a store; to a caller of the API it is a 503, so that agents try again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +50,15 @@ class Blob(Protocol):
     def size(self) -> int:
         """Its length in bytes."""
 
-    def pieces(self, start: int, stop: int) -> AsyncIterator[bytes]:
+    def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to `stop`, in large pieces."""
 
 
 class BlobStore(Protocol):
     """Trio functions; each may raise OSError, and ValueError for what is no key (`check_key`)."""
+
+    direct: bool
+    """Whether agents write to it by themselves, so that the server has not seen what came in."""
 
     async def put(self, key: str, pieces: AsyncIterable[Piece], *, expected: int = 0, limit: int = 0) -> Stored:
         """Writes a blob, in place of one that is there. Durable when it returns, and nothing is left of one that broke off.

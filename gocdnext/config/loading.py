@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gocdnext.config.reader import ConfigError, Reader
-from gocdnext.config.settings import GithubApp, Quotas, Settings, SignInProvider, is_loopback
+from gocdnext.config.settings import S3, GithubApp, Quotas, Settings, SignInProvider, is_loopback
 from gocdnext.outbound.policy import Policy
 
 _PROVIDERS: Final = (("github", "GitHub"), ("google", "Google"), ("keycloak", "Keycloak"), ("oidc", ""))
@@ -37,6 +37,7 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
         secret_keys=read.keys("GOCDNEXT_SECRET_KEY"),
         public_base=read.base("GOCDNEXT_PUBLIC_BASE"),
         artifacts_root=Path(artifacts_root) if artifacts_root else state_dir / "artifacts",
+        artifacts_s3=_s3(read, environ),
         artifacts_base=read.base("GOCDNEXT_ARTIFACTS_PUBLIC_BASE") or read.base("GOCDNEXT_PUBLIC_BASE"),
         artifacts_key=read.key("GOCDNEXT_ARTIFACTS_SIGN_KEY"),
         artifacts_max_bytes=read.number("GOCDNEXT_ARTIFACTS_MAX_BODY_MB", 0, 100_000_000) * 2**20,
@@ -77,6 +78,37 @@ def load(environ: Mapping[str, str] = os.environ, *, state_dir: Path | None = No
             https_proxy=read.proxy("HTTPS_PROXY"),
             no_proxy=read.hosts("NO_PROXY"),
         ),
+    )
+
+
+def _s3(read: Reader, environ: Mapping[str, str]) -> S3 | None:
+    prefix = "GOCDNEXT_ARTIFACTS_S3_"
+    backend = read.text("GOCDNEXT_ARTIFACTS_BACKEND").lower()
+    if backend == "gcs":
+        raise ConfigError(
+            "GOCDNEXT_ARTIFACTS_BACKEND='gcs': this version reaches Google Cloud Storage as s3, with "
+            f"{prefix}ENDPOINT=https://storage.googleapis.com and an HMAC key"
+        )
+    if read.choice("GOCDNEXT_ARTIFACTS_BACKEND", ("filesystem", "s3")) == "filesystem":
+        return None
+    access, secret, token = read.text(f"{prefix}ACCESS_KEY"), read.text(f"{prefix}SECRET_KEY"), ""
+    if not access and not secret:
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        access, secret, token = (environ.get(name, "").strip() for name in names)
+    if not (access and secret and read.text(f"{prefix}BUCKET")):
+        raise ConfigError(
+            f"GOCDNEXT_ARTIFACTS_BACKEND=s3 needs {prefix}BUCKET, {prefix}ACCESS_KEY and {prefix}SECRET_KEY"
+        )
+    return S3(
+        bucket=read.text(f"{prefix}BUCKET"),
+        region=read.text(f"{prefix}REGION"),
+        endpoint=read.base(f"{prefix}ENDPOINT"),
+        access_key=access,
+        secret_key=secret,
+        session_token=token,
+        use_path_style=read.switch(f"{prefix}USE_PATH_STYLE", unset=False),
+        ensure_bucket=read.switch(f"{prefix}ENSURE_BUCKET", unset=False),
+        direct=read.switch(f"{prefix}DIRECT", unset=True),
     )
 
 

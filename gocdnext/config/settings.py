@@ -60,6 +60,21 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True)
+class S3:
+    """The bucket that the environment names, and the key it is used with."""
+
+    bucket: str
+    region: str
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+    use_path_style: bool = False
+    ensure_bucket: bool = False
+    direct: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one server process."""
 
@@ -112,6 +127,8 @@ class Settings:
     """Bytes of archived logs that are kept in memory."""
     dump_before_migration: bool = True
     """Whether the embedded database is dumped before its schema is changed."""
+    artifacts_s3: S3 | None = None
+    """None: files below `artifacts_root`."""
     trusted_proxies: tuple[Network, ...] = ()
     runner_profiles_file: Path | None = None
     plugin_catalog_dir: str = ""

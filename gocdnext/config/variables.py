@@ -154,6 +154,48 @@ VARIABLES: Final = (
         "is one.",
     ),
     Variable(
+        "GOCDNEXT_ARTIFACTS_BACKEND",
+        "word",
+        "filesystem",
+        "Where artifacts, caches and archived logs are kept: filesystem, or s3 for a bucket of an S3-compatible store.",
+    ),
+    Variable("GOCDNEXT_ARTIFACTS_S3_BUCKET", "text", "", "The bucket; it belongs to this database alone."),
+    Variable("GOCDNEXT_ARTIFACTS_S3_REGION", "text", "us-east-1", "The region of the bucket."),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_S3_ENDPOINT",
+        "url",
+        "",
+        "The address of the store, such as `https://s3.example.com`. Empty: AWS. An address inside the network has to be in "
+        "`GOCDNEXT_OUTBOUND_ALLOW`.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_S3_ACCESS_KEY",
+        "secret",
+        "",
+        "The key of the store. Empty, with the secret key: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and "
+        "`AWS_SESSION_TOKEN` of the server's environment.",
+    ),
+    Variable("GOCDNEXT_ARTIFACTS_S3_SECRET_KEY", "secret", "", "The secret that belongs to it."),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_S3_USE_PATH_STYLE",
+        "true or false",
+        "false",
+        "The bucket is in the path of addresses instead of before the host: for most stores that are not AWS.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_S3_ENSURE_BUCKET",
+        "true or false",
+        "false",
+        "A bucket that is not there is created at start.",
+    ),
+    Variable(
+        "GOCDNEXT_ARTIFACTS_S3_DIRECT",
+        "true or false",
+        "true",
+        "Agents and people get links into the store. false: everything goes through this server, for those who cannot "
+        "reach the store.",
+    ),
+    Variable(
         "GOCDNEXT_ARTIFACTS_FS_ROOT",
         "path",
         "",

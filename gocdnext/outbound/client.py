@@ -7,9 +7,10 @@ async with Outbound(policy, clock) as outbound:
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -39,6 +40,13 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNDONE: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 """Nothing was sent yet."""
+_TROUBLE: Final = (
+    OutboundError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProxyError,
+    httpcore.ProtocolError,
+)
 _PAUSES = wait_exponential_jitter(multiplier=0.25, max=5, jitter=0.5)
 
 
@@ -80,6 +88,27 @@ class Answer:
         return document
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer whose body is read as it comes; only inside `Outbound.stream`."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    host: str
+    _response: httpcore.Response = field(repr=False)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body. Raises UnreachableError when it breaks off before its announced end."""
+        problem: OutboundError | None = None
+        try:
+            async for piece in self._response.aiter_stream():
+                yield piece
+        except _TROUBLE as error:
+            problem = _told(error, self.host)
+        if problem is not None:
+            raise problem
+
+
 class Outbound:
     """Calls to others. Use it as a context manager; one for the life of the process. All methods are for trio."""
 
@@ -119,22 +148,24 @@ class Outbound:
         content: bytes | None = None,
         form: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT,
+        silence: float = READ_TIMEOUT,
         max_bytes: int = MAX_BYTES,
         repeat: bool | None = None,
         redirects: int = 0,
     ) -> Answer:
         """Calls somebody; any status is an answer. The body is one of `json`, `content`, `form`.
 
-        `timeout` (seconds) is for everything together. `repeat`: whether doing it twice is harmless (None: for GET, HEAD,
-        OPTIONS); such a call is tried again after broken connections, 429 and 5xx, any other only when nothing was sent or
-        the answer is 429. `redirects`: how many are followed, by safe calls only; at another host the caller's headers
-        are left out, and https never becomes http. An unfollowed redirect is an answer.
+        `timeout` (seconds) is for everything together, `silence` for the time in which nothing moves. `repeat`: whether
+        doing it twice is harmless (None: for GET, HEAD, OPTIONS); such a call is tried again after broken connections, 429
+        and 5xx, any other only when nothing was sent or the answer is 429. `redirects`: how many are followed, by safe
+        calls only; at another host the caller's headers are left out, and https never becomes http. An unfollowed redirect
+        is an answer.
 
         Raises OfflineError, RefusedTargetError, UnreachableError, BadAnswerError.
         """
         if self.policy.offline or self._transport is None:
             raise OfflineError(f"a call to {_host_of(url)}")
-        request = _build(method, url, headers, params, json, content, form)
+        request = _build(method, url, headers, params, json, content, form, silence=silence)
         limits = _Limits(trio.current_time() + timeout, max_bytes, redirects if method in SAFE else 0)
         harmless = method in SAFE if repeat is None else repeat
         answer: Answer | None = None
@@ -180,36 +211,45 @@ class Outbound:
             request = _redirected(request, target)
         return await self._send(transport, request, limits)
 
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, silence: float = READ_TIMEOUT
+    ) -> AsyncIterator[Streamed]:
+        """Calls somebody once and hands out the body as it comes: for what is too large to be held in memory.
+
+        Neither repeated nor bounded in size; `silence` are the seconds without a byte after which it counts as broken.
+        Raises OfflineError, RefusedTargetError, UnreachableError, BadAnswerError.
+        """
+        if self.policy.offline or self._transport is None:
+            raise OfflineError(f"a call to {_host_of(url)}")
+        request = _build(method, url, headers, None, None, None, None, silence=silence)
+        host = request.url.host
+        problem: OutboundError | None = None
+        try:
+            response = await self._transport.send(request)
+        except _TROUBLE as error:
+            problem = _told(error, host)
+        if problem is not None:
+            raise problem
+        try:
+            yield Streamed(response.status, _checked_headers(response, host), host, response)
+        finally:
+            await _leave(response)
+
     async def _send(self, transport: Transport, request: httpx.Request, limits: _Limits) -> Answer:
         """One request, one answer. What fails is told without its cause: that holds the request with its headers."""
-        host = request.url.host
         problem: OutboundError
         try:
             return await self._exchange(transport, request, limits.max_bytes)
-        except OutboundError as error:
-            problem = error
-        except _UNDONE as error:
-            problem = UnreachableError(f"cannot connect to {host}: {_reason(error)}", undone=True)
-        except httpcore.TimeoutException:
-            problem = UnreachableError(f"{host} does not answer")
-        except httpcore.LocalProtocolError:
-            problem = RefusedTargetError(f"a header for {host} is none")
-        except (httpcore.NetworkError, httpcore.ProxyError) as error:
-            problem = UnreachableError(f"the connection to {host} broke: {_reason(error)}")
-        except httpcore.ProtocolError:
-            problem = UnreachableError(f"{host} broke off its answer, or does not speak HTTP")
+        except _TROUBLE as error:
+            problem = _told(error, request.url.host)
         raise problem
 
     async def _exchange(self, transport: Transport, request: httpx.Request, max_bytes: int) -> Answer:
         host = request.url.host
         response = await transport.send(request)
         try:
-            headers = httpx.Headers(response.headers)
-            if len(headers.raw) > MAX_HEADERS:
-                raise BadAnswerError(f"{host} answered with more than {MAX_HEADERS} headers")
-            if headers.get("content-encoding", "identity").lower() != "identity":
-                # Not asked for; and a few packed bytes can be gigabytes.
-                raise BadAnswerError(f"{host} answered packed, although that was not asked for")
+            headers = _checked_headers(response, host)
             content = bytearray()
             if request.method != "HEAD" and _announced(headers) > max_bytes:
                 raise BadAnswerError(f"{host} answered with more than {max_bytes} bytes")
@@ -218,9 +258,7 @@ class Outbound:
                 if len(content) > max_bytes:
                     raise BadAnswerError(f"{host} answered with more than {max_bytes} bytes")
         finally:
-            # It may have to say goodbye on a connection whose other side no longer listens.
-            with trio.move_on_after(1, shield=True):
-                await response.aclose()
+            await _leave(response)
         return Answer(response.status, headers, bytes(content), host, self._retry_after(response.status, headers))
 
     def _retry_after(self, status: int, headers: httpx.Headers) -> float | None:
@@ -261,6 +299,8 @@ def _build(
     json: object,
     content: bytes | None,
     form: Mapping[str, str] | None,
+    *,
+    silence: float,
 ) -> httpx.Request:
     """Raises RefusedTargetError for what is not an http(s) url with a host."""
     sent = {"User-Agent": f"gocdnext/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"} | dict(
@@ -276,7 +316,7 @@ def _build(
         if params is not None:
             parsed = parsed.copy_merge_params(params)
         _check(parsed)
-        timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": TIMEOUT}
+        timeouts = {"connect": CONNECT_TIMEOUT, "read": silence, "write": silence, "pool": TIMEOUT}
         return httpx.Request(method, parsed, headers=sent, content=content, data=form, extensions={"timeout": timeouts})
     except (httpx.InvalidURL, ValueError, TypeError):
         problem = RefusedTargetError("what is to be called is not a url, or a header of the call is no text")
@@ -308,6 +348,38 @@ def _redirected(request: httpx.Request, target: str) -> httpx.Request:
     kept = ("user-agent", "accept", "accept-encoding")
     headers = {name: value for name, value in request.headers.items() if name in kept or (same and name != "host")}
     return httpx.Request(request.method, new, headers=headers, extensions=dict(request.extensions))
+
+
+def _checked_headers(response: httpcore.Response, host: str) -> httpx.Headers:
+    """The headers of an answer. Raises BadAnswerError for those that nobody asked for."""
+    headers = httpx.Headers(response.headers)
+    if len(headers.raw) > MAX_HEADERS:
+        raise BadAnswerError(f"{host} answered with more than {MAX_HEADERS} headers")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        # Not asked for; and a few packed bytes can be gigabytes.
+        raise BadAnswerError(f"{host} answered packed, although that was not asked for")
+    return headers
+
+
+async def _leave(response: httpcore.Response) -> None:
+    # It may have to say goodbye on a connection whose other side no longer listens.
+    with trio.move_on_after(1, shield=True):
+        await response.aclose()
+
+
+def _told(error: Exception, host: str) -> OutboundError:
+    """The one table from what goes wrong below to our errors."""
+    if isinstance(error, OutboundError):
+        return error
+    if isinstance(error, _UNDONE):
+        return UnreachableError(f"cannot connect to {host}: {_reason(error)}", undone=True)
+    if isinstance(error, httpcore.TimeoutException):
+        return UnreachableError(f"{host} does not answer")
+    if isinstance(error, httpcore.LocalProtocolError):
+        return RefusedTargetError(f"a header for {host} is none")
+    if isinstance(error, httpcore.NetworkError | httpcore.ProxyError):
+        return UnreachableError(f"the connection to {host} broke: {_reason(error)}")
+    return UnreachableError(f"{host} broke off its answer, or does not speak HTTP")
 
 
 def _announced(headers: httpx.Headers) -> int:

@@ -21,6 +21,8 @@ import trio_asyncio
 from gocdnext import __version__, local_agent, systemd
 from gocdnext.api import app, listen
 from gocdnext.api.services import utc_now
+from gocdnext.blobs.s3 import checking
+from gocdnext.blobs.s3.store import S3Store
 from gocdnext.config import Settings, format_address
 from gocdnext.db import cluster, listener, pooling, schema
 from gocdnext.db.dumps import Dumper
@@ -66,6 +68,8 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
                 await profile_file.load(db, settings.runner_profiles_file, utc_now(), uuid4)
             identity = await wiring.identity_of(settings, state, db)
             rooms = wiring.wire(settings, state, db, identity, scheduler, outbound)
+            if isinstance(rooms.api.blobs.store, S3Store):
+                await checking.prepare(rooms.api.blobs.store)
             said = channels.heard(scheduler, rooms)
             await database.start(listener.run, connect, said, lambda: channels.look_again(scheduler, rooms))
             async with trio.open_nursery() as services:

@@ -65,7 +65,7 @@ def wire(
 ) -> Rooms:
     """Makes the rooms and introduces them to each other."""
     shutdown = trio.Event()
-    room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"))
+    room = open_blobs(settings, db, settings.artifacts_key or state.ensure_key("artifact-links"), outbound, utc_now)
     keyring = _keyring(settings, state)
     signing_in = Access(db, keyring)
     disks = _disks(settings, room, scheduler)

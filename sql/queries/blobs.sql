@@ -49,7 +49,8 @@ RETURNING path, storage_key;
 
 -- name: confirm_artifacts
 -- The artifacts a result names that are what it says of them are ready from now on: of this job's running attempt, of
--- that path, as long and with the hash that was seen when they came in. Answers with the keys of those.
+-- that path, as long and with the hash that was seen when they came in; what was not seen, because agents write to the
+-- store by themselves ($9), is what the result says. Answers with the keys of those.
 WITH said AS (
     SELECT s.* FROM unnest($5::text [], $6::text [], $7::bigint [], $8::text [])
         AS s (storage_key, path, size_bytes, content_sha256)
@@ -62,14 +63,22 @@ job AS (
 )
 
 UPDATE artifacts a
-SET status = 'ready'
+SET
+    status = 'ready',
+    size_bytes = s.size_bytes,
+    content_sha256 = coalesce(a.content_sha256, lower(s.content_sha256))
 FROM said s, job
 WHERE
     a.storage_key = s.storage_key
     AND a.job_run_id = job.id
     AND a.path = s.path
-    AND a.size_bytes = s.size_bytes
-    AND (s.content_sha256 = '' OR a.content_sha256 = lower(s.content_sha256))
+    AND (
+        ($9::boolean AND a.size_bytes IS NULL AND s.content_sha256 ~* '^[0-9a-f]{64}$')
+        OR (
+            a.size_bytes = s.size_bytes
+            AND (s.content_sha256 = '' OR a.content_sha256 = lower(s.content_sha256))
+        )
+    )
 RETURNING a.storage_key;
 
 -- name: artifacts_of_run

@@ -65,5 +65,5 @@ async def test_a_server_for_others_that_does_not_know_its_address_says_so(world:
     ):
         settings = config.load({"GOCDNEXT_STATE_DIR": str(tmp_path)} | variables)
         with capture_logs() as events:
-            open_blobs(settings, world.db, b"k" * 32)
+            open_blobs(settings, world.db, b"k" * 32, world.services.outbound, world.clock)
         assert bool(events) is warned

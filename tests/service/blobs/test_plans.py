@@ -56,7 +56,7 @@ async def test_no_statement_reads_a_whole_table(db: Database) -> None:
     for name, statement, arguments in (
         ("job_exists", sql.job_exists, (job, run)),
         ("open_artifacts", sql.open_artifacts, (job, run, agent, 0, [uuid4()], ["a"], NOW, 60)),
-        ("confirm_artifacts", sql.confirm_artifacts, (job, run, agent, 0, ["k"], ["a"], [1], [""])),
+        ("confirm_artifacts", sql.confirm_artifacts, (job, run, agent, 0, ["k"], ["a"], [1], [""], True)),
         ("artifacts_of_run", sql.artifacts_of_run, (run,)),
         ("upload_status", sql.upload_status, ("k",)),
         ("record_upload", sql.record_upload, ("k", 1, "")),
