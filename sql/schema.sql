@@ -18,27 +18,39 @@ END $$;
 
 CREATE FUNCTION public.drop_log_partitions(before timestamp with time zone) RETURNS integer
     LANGUAGE plpgsql
-    AS $_$
+    AS $$
 DECLARE
-    part text;
+    ended record;
     dropped integer := 0;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', TRUE);
     PERFORM pg_advisory_xact_lock(hashtext('gocdnext.log_partitions'));
-    FOR part IN
-        SELECT c.relname FROM pg_inherits i
-        INNER JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE
-            i.inhparent = 'log_lines'::regclass
-            AND c.relname ~ '^log_lines_[0-9]{6}$'
-            AND (to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month') AT TIME ZONE 'UTC' <= before
-        ORDER BY c.relname
+    FOR ended IN SELECT e.part FROM ended_log_partitions(before) e
     LOOP
-        EXECUTE format('DROP TABLE %I', part);
+        EXECUTE format('DROP TABLE %I', ended.part);
         dropped := dropped + 1;
     END LOOP;
     RETURN dropped;
-END $_$;
+END $$;
+
+CREATE FUNCTION public.ended_log_partitions(before timestamp with time zone) RETURNS TABLE(part text, began timestamp with time zone, size_bytes bigint, lines bigint)
+    LANGUAGE sql STABLE
+    AS $_$
+    SELECT
+        c.relname::text,
+        m.began,
+        pg_total_relation_size(c.oid),
+        greatest(c.reltuples, 0)::bigint
+    FROM pg_inherits i
+    INNER JOIN pg_class c ON c.oid = i.inhrelid
+    CROSS JOIN LATERAL (
+        SELECT
+            to_date(right(c.relname, 6), 'YYYYMM')::timestamp AT TIME ZONE 'UTC' AS began,
+            (to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month') AT TIME ZONE 'UTC' AS ended
+    ) m
+    WHERE i.inhparent = 'log_lines'::regclass AND c.relname ~ '^log_lines_[0-9]{6}$' AND m.ended <= before
+    ORDER BY c.relname
+$_$;
 
 CREATE FUNCTION public.ensure_log_partitions(from_time timestamp with time zone, months integer) RETURNS integer
     LANGUAGE plpgsql
@@ -62,6 +74,18 @@ BEGIN
     END LOOP;
     RETURN made;
 END $$;
+
+CREATE FUNCTION public.newest_runs(many bigint) RETURNS SETOF uuid
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT r.id FROM pipelines p
+    INNER JOIN runs r ON r.pipeline_id = p.id AND r.counter > p.last_counter - many
+    WHERE many > 0
+    UNION
+    SELECT r.upstream_run_id FROM pipelines p
+    INNER JOIN runs r ON r.pipeline_id = p.id AND r.counter > p.last_counter - many
+    WHERE many > 0 AND r.upstream_run_id IS NOT NULL
+$$;
 
 CREATE FUNCTION public.run_figures(subject uuid, since timestamp with time zone) RETURNS TABLE(runs_considered integer, success_rate double precision, lead_time_p50_seconds double precision, process_time_p50_seconds double precision)
     LANGUAGE sql STABLE
@@ -188,6 +212,10 @@ CREATE TABLE public.artifacts (
     content_sha256 text,
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
+    pinned_at timestamp with time zone,
+    expiry_said boolean DEFAULT true NOT NULL,
+    demoted_by text,
+    CONSTRAINT artifacts_demoted_by_check CHECK ((demoted_by = ANY (ARRAY['keep_last'::text, 'project_quota'::text, 'global_quota'::text]))),
     CONSTRAINT artifacts_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text])))
 );
 
@@ -1117,6 +1145,8 @@ CREATE INDEX artifacts_by_expiry ON public.artifacts USING btree (expires_at) WH
 CREATE INDEX artifacts_by_run ON public.artifacts USING btree (run_id);
 
 CREATE INDEX artifacts_pending ON public.artifacts USING btree (created_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX artifacts_pinned ON public.artifacts USING btree (run_id) WHERE (pinned_at IS NOT NULL);
 
 CREATE INDEX audit_events_by_action ON public.audit_events USING btree (action, at DESC, id DESC);
 
