@@ -81,6 +81,8 @@ def create(
     from gocdnext.backup.errors import PassphraseError
 
     settings = _settings(state)
+    if blobs == "content" and settings.artifacts_s3 is not None:
+        raise Failure("blobs are in an S3 bucket: copy the bucket by its own means, and say --blobs list here")
     _require_state(settings)
     passphrase = _passphrase(passphrase_file, twice=True) if with_keys else None
     if with_keys and passphrase is None:
