@@ -16,7 +16,8 @@ def test_blobs_in_a_bucket_are_not_left_out_in_silence(
 ) -> None:
     monkeypatch.setenv("GOCDNEXT_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("GOCDNEXT_ARTIFACTS_BACKEND", "s3")
-    monkeypatch.setenv("GOCDNEXT_ARTIFACTS_S3_BUCKET", "blobs")
+    for name in ("BUCKET", "ACCESS_KEY", "SECRET_KEY"):
+        monkeypatch.setenv(f"GOCDNEXT_ARTIFACTS_S3_{name}", "made-up")
     found = call("backup", str(tmp_path / "made.tar"))
     assert (found.code, "--blobs list" in found.err) == (1, True)
     assert not (tmp_path / "made.tar").exists()
