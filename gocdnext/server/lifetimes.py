@@ -85,8 +85,8 @@ async def serve(settings: Settings, state: StateDir, stop: Stop, with_local_agen
                 async with trio.open_nursery() as people:
                     async with trio.open_nursery() as agents:
                         await _take_in(settings, rooms, agents, people, with_local_agent)
-                        # What is there by now stays: without this the collector would look at all of it again and again,
-                        # and everybody waits for it a tenth of a second.
+                        # What is there by now stays: the collector need not look at all of it in every full pass, during
+                        # which everybody waits.
                         gc.freeze()
                         stop.serving = True
                         await stop.asked.wait()
