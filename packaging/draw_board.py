@@ -19,6 +19,11 @@ class Panel(NamedTuple):
 
 
 P95_JOB = "histogram_quantile(0.95, sum by (le, status) (rate(gocdnext_job_duration_seconds_bucket[$__rate_interval])))"
+P95_CALL = (
+    "histogram_quantile(0.95, sum by (le, grpc_method)"
+    " (rate(gocdnext_grpc_server_handling_seconds_bucket[$__rate_interval])))"
+)
+P95_PROPOSAL = "histogram_quantile(0.95, sum by (le, outcome) (rate(gocdnext_pr_head_resolution_seconds_bucket[$__rate_interval])))"
 P95_DRAIN = (
     'histogram_quantile(0.95, sum by (le) (rate(gocdnext_agent_drain_duration_seconds_bucket{outcome="clean"}[1h])))'
 )
@@ -75,6 +80,37 @@ PANELS = (
             (_rate("gocdnext_log_lines_dropped_total", "reason"), "lines {{reason}}"),
             (_rate("gocdnext_agent_reports_dropped_total", "kind, reason"), "{{kind}} {{reason}}"),
             (_rate("gocdnext_job_result_validation_failed_total", "kind"), "results {{kind}}"),
+        ),
+    ),
+    Panel(
+        "Jobs taken back from agents",
+        "ops",
+        (
+            (_rate("gocdnext_jobs_reclaimed_total", "reason, outcome"), "{{reason}} {{outcome}}"),
+            (_rate("gocdnext_jobs_disrupted_total", "outcome"), "disrupted {{outcome}}"),
+        ),
+    ),
+    Panel(
+        "Looks for jobs to take back",
+        "ops",
+        ((_rate("gocdnext_job_reclaim_sweeps_total", "reason, outcome"), "{{reason}} {{outcome}}"),),
+    ),
+    Panel("Duration of agents' calls (p95)", "s", ((P95_CALL, "{{grpc_method}}"),)),
+    Panel("Configurations of pull requests (p95)", "s", ((P95_PROPOSAL, "{{outcome}}"),)),
+    Panel(
+        "Lanes in which runs give way",
+        "ops",
+        (
+            ("sum(rate(gocdnext_supersede_lock_busy_total[$__rate_interval]))", "waited for"),
+            ("sum(rate(gocdnext_supersede_backstop_errors_total[$__rate_interval]))", "not told to all"),
+        ),
+    ),
+    Panel(
+        "Left out",
+        "ops",
+        (
+            (_rate("gocdnext_gate_freeze_annotation_errors_total", "surface, kind"), "reasons {{surface}} {{kind}}"),
+            ("sum(rate(gocdnext_log_batcher_session_discarded_total[$__rate_interval]))", "sessions cut off"),
         ),
     ),
     Panel("Drains", "short", (("sum by (outcome) (increase(gocdnext_agent_drain_total[1h]))", "{{outcome}}"),)),

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 BOARD = ROOT / "packaging" / "grafana" / "gocdnext.json"
 RULES = ROOT / "packaging" / "prometheus" / "gocdnext.rules.yml"
 OF_PROMETHEUS = {"up"}
-NOT_SHOWN = {"process_virtual_memory_bytes", "process_start_time_seconds", "python_info"}
+NOT_SHOWN = {
+    "process_virtual_memory_bytes", "process_start_time_seconds", "python_info", "go_info",
+    "promhttp_metric_handler_errors",
+}  # fmt: skip
 """Families that say nothing over time."""
 _METRIC = re.compile(r"\b(?:gocdnext|process|go|python)_[a-z0-9_]+\b|\bup\b")
 
