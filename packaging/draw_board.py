@@ -23,7 +23,8 @@ P95_CALL = (
     "histogram_quantile(0.95, sum by (le, grpc_method)"
     " (rate(gocdnext_grpc_server_handling_seconds_bucket[$__rate_interval])))"
 )
-P95_PROPOSAL = "histogram_quantile(0.95, sum by (le, outcome) (rate(gocdnext_pr_head_resolution_seconds_bucket[$__rate_interval])))"
+PROPOSALS = "rate(gocdnext_pr_head_resolution_seconds_bucket[$__rate_interval])"
+P95_PROPOSAL = f"histogram_quantile(0.95, sum by (le, outcome) ({PROPOSALS}))"
 P95_DRAIN = (
     'histogram_quantile(0.95, sum by (le) (rate(gocdnext_agent_drain_duration_seconds_bucket{outcome="clean"}[1h])))'
 )
