@@ -207,5 +207,5 @@ async def test_two_servers_of_different_versions(two: tuple[Product, Product], q
     older.kill()
     said = older.call("serve", "--state", older.state, check=False)
     assert said.returncode == 1
-    assert "a later gocdnext has used it. Nothing was changed" in said.stdout + said.stderr
+    assert "a later gocdnext has used it" in said.stdout + said.stderr
     assert newer.ready()
