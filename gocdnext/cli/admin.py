@@ -5,14 +5,15 @@ These speak with the database, not with the API: they are the way in while nobod
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from gocdnext.cli import beside
 from gocdnext.cli.auth_providers import auth_providers
+from gocdnext.cli.beside import state_option
 from gocdnext.cli.common import Cannot, Failure, print_json
 from gocdnext.cli.private import read_secret, secret_options
 from gocdnext.cli.retention import retention
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from gocdnext.db.pool import Database
 
 T = TypeVar("T")
-state_option = click.option(
-    "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The server's state directory."
-)
 
 
 def database_options(command: Callable[..., object]) -> Callable[..., object]:
@@ -68,7 +66,7 @@ def create_user(
     """Make a local account, or give the one there is this role and password."""
     from gocdnext.auth import local_accounts
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
     password = read_secret("Password", from_file, from_stdin, twice=True)
 
     async def work(db: Database) -> str:
@@ -88,7 +86,7 @@ def reset_password(
     """Give a local account another password and end its sessions."""
     from gocdnext.auth import local_accounts
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
     password = read_secret("Password", from_file, from_stdin, twice=True)
 
     async def work(db: Database) -> str:
@@ -109,7 +107,7 @@ def rotate_key(drop_old: bool, as_json: bool, state: Path | None, database_url: 
     """
     from gocdnext.secrets import rotation
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
 
     async def work(db: Database) -> rotation.Rotated:
         return await rotation.rotate(db, settings, drop_older=drop_old, told=_progress)
@@ -145,7 +143,7 @@ def upgrade_database(check: bool, old_bindir: Path | None, as_json: bool, state:
     """
     from gocdnext.db.upgrade import Upgraded
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
 
     async def work() -> Upgraded:
         import trio_asyncio
@@ -158,7 +156,7 @@ def upgrade_database(check: bool, old_bindir: Path | None, as_json: bool, state:
 
     if not settings.state_dir.exists():
         raise Cannot(f"there is no state directory {settings.state_dir}: say --state")
-    done = _beside(work)
+    done = beside.run(work)
     if as_json:
         kept = str(done.kept) if done.kept else None
         print_json({"from": done.old, "to": done.new, "changed": done.kept is not None, "kept": kept})
@@ -180,7 +178,7 @@ def setup_code(state: Path | None) -> None:
     from gocdnext.auth import setup
     from gocdnext.db.errors import DatabaseStartError
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
     try:
         code = setup.shown(settings.state_dir)
     except DatabaseStartError as error:
@@ -193,15 +191,6 @@ def setup_code(state: Path | None) -> None:
     click.echo(code)
 
 
-def _settings(state: Path | None) -> Settings:
-    from gocdnext.config import ConfigError, load
-
-    try:
-        return load(state_dir=state.absolute() if state else None)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-
-
 def _with_database(settings: Settings, database_url: str | None, work: Callable[[Database], Awaitable[T]]) -> T:
     """Does the work on the server's database. Its errors end the command with a sentence, never with the URL."""
     from gocdnext.db.reach import reach
@@ -211,38 +200,4 @@ def _with_database(settings: Settings, database_url: str | None, work: Callable[
         async with reach(url, settings.state_dir, settings.pg_bindir) as db:
             return await work(db)
 
-    return _beside(main)
-
-
-def _beside(main: Callable[[], Awaitable[T]]) -> T:
-    """Runs what is done beside the server."""
-    import trio
-
-    from gocdnext import journal
-    from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
-    from gocdnext.db.pool import DatabaseUnavailableError
-    from gocdnext.errors import DomainError
-
-    # Standard output is for the answer, which may be JSON.
-    journal.configure("error", sys.stderr.buffer)
-    unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
-    refused: list[BaseException] = []
-    away: list[BaseException] = []
-    done: list[T] = []
-    try:
-        done.append(trio.run(main))
-    except* DomainError as group:
-        refused.extend(group.exceptions)
-    except* unreachable as group:
-        away.extend(group.exceptions)
-    if refused:
-        raise Failure(_sentence(refused[0]))
-    if away:
-        raise Cannot(_sentence(away[0]))
-    return done[0]
-
-
-def _sentence(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
+    return beside.run(main)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gocdnext.cli.common import Cannot, Failure, print_json
+from gocdnext.cli import beside
+from gocdnext.cli.beside import state_option
+from gocdnext.cli.common import Failure, print_json
 from gocdnext.cli.private import read_secret
 from gocdnext.cli.terminal import safe
 
@@ -30,9 +32,6 @@ NICENESS = 10
 MIB = 2**20
 
 archive_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-state_option = click.option(
-    "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The server's state directory."
-)
 passphrase_option = click.option(
     "--passphrase-file",
     metavar="PATH",
@@ -80,7 +79,7 @@ def create(
     from gocdnext.backup import keys, sealing, taking
     from gocdnext.backup.errors import PassphraseError
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
     if blobs == "content" and settings.artifacts_s3 is not None:
         raise Failure("blobs are in an S3 bucket: copy the bucket by its own means, and say --blobs list here")
     _require_state(settings)
@@ -152,7 +151,7 @@ def verify(file: Path, scratch: Path | None, passphrase_file: str | None, as_jso
     """
     from gocdnext.backup import verifying
 
-    settings = _settings(None)
+    settings = beside.settings_of(None)
     passphrase = _passphrase(passphrase_file, ask=False)
     os.nice(NICENESS)
     done = _run(
@@ -205,7 +204,7 @@ def restore(file: Path, without_keys: bool, passphrase_file: str | None, state: 
     """
     from gocdnext.backup import restoring
 
-    settings = _settings(state)
+    settings = beside.settings_of(state)
     place = restoring.Place(settings.database_url, settings.state_dir, settings.pg_bindir, lambda: _store(settings))
     asked = None if without_keys else lambda: _passphrase(passphrase_file)
     done = _run(lambda: restoring.restore(file, place, passphrase=asked, told=_told))
@@ -272,46 +271,6 @@ def _told(text: str) -> None:
     click.echo(safe(text, colours=False), err=True)
 
 
-def _settings(state: Path | None) -> Settings:
-    from gocdnext.config import ConfigError, load
-
-    try:
-        return load(state_dir=state.absolute() if state else None)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-
-
 def _run(work: Callable[[], Awaitable[T]]) -> T:
-    """Does the work; its errors end the command with a sentence, never with an address."""
-    import trio
-
-    from gocdnext import journal
-    from gocdnext.db.errors import DRIVER_ERRORS, DatabaseStartError
-    from gocdnext.db.pool import DatabaseUnavailableError
-    from gocdnext.errors import DomainError
-
-    # Standard output is for the answer, which may be JSON.
-    journal.configure("error", sys.stderr.buffer)
-    unreachable: tuple[type[Exception], ...] = (DatabaseStartError, DatabaseUnavailableError, *DRIVER_ERRORS)
-    refused: list[BaseException] = []
-    away: list[BaseException] = []
-    done: list[T] = []
-    try:
-        done.append(trio.run(work))
-    except* DomainError as group:
-        refused.extend(group.exceptions)
-    except* unreachable as group:
-        away.extend(group.exceptions)
-    except* KeyboardInterrupt:
-        raise click.Abort from None
-    if refused:
-        raise Failure(_sentence(refused[0]))
-    if away:
-        raise Cannot(_sentence(away[0]))
-    return done[0]
-
-
-def _sentence(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return safe(str(error).replace("\n", " "), colours=False)
+    """What is repeated of an error may come from an archive: it is one line, and safe to show."""
+    return beside.run(work, sentence=lambda error: safe(str(error).replace("\n", " "), colours=False))

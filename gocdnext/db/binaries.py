@@ -2,7 +2,7 @@
 
 Order (embedded-postgres A1): the setting `pg_bindir`, the bundled payload, the system's PostgreSQL, PATH.
 The payload is a folder of binaries: its Python layer is located, never imported (it changes modes of parent
-directories and sets `trust`, A4). Nothing is started here but `postgres --version`.
+directories and sets `trust`, A4). Nothing is started here but a program's `--version`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SYSTEM_ROOT = Path("/usr/lib/postgresql")
 PAYLOAD_MODULE = "embedded_postgres"
 PAYLOAD_DISTRIBUTION = "embedded-postgres"
 VERSION_TIMEOUT = 20.0
-"""Seconds that `postgres --version` may take."""
+"""Seconds that a program's `--version` may take."""
 
 Source = Literal["setting", "bundled", "kept", "system", "path"]
 _VERSION = re.compile(r"\(PostgreSQL\) ((\d+)(?:\.\d+|devel|beta\d+|rc\d+)*)")
@@ -134,13 +134,14 @@ def _payload() -> Path | None:
     return Path(next(iter(spec.submodule_search_locations))).resolve().parent
 
 
-def _inspect(bin_dir: Path, source: Source) -> Binaries | None:
-    """What is in `bin_dir`, or None when `postgres` and `initdb` are not both there and working."""
-    if not all(os.access(bin_dir / name, os.X_OK) for name in ("postgres", "initdb")):
+def version_said(bin_dir: Path, *programs: str) -> tuple[str, int] | None:
+    """What the first of these programs says of its version, and its major number; None when they are not all there and
+    working."""
+    if not all(os.access(bin_dir / name, os.X_OK) for name in programs):
         return None
     try:
         done = subprocess.run(
-            [bin_dir / "postgres", "--version"],
+            [bin_dir / programs[0], "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -151,9 +152,15 @@ def _inspect(bin_dir: Path, source: Source) -> Binaries | None:
     except (OSError, subprocess.SubprocessError):
         return None
     match = _VERSION.search(done.stdout)
-    if match is None:
+    return (match[1], int(match[2])) if match else None
+
+
+def _inspect(bin_dir: Path, source: Source) -> Binaries | None:
+    """What is in `bin_dir`, or None when `postgres` and `initdb` are not both there and working."""
+    said = version_said(bin_dir, "postgres", "initdb")
+    if said is None:
         return None
-    version, major = match[1], int(match[2])
+    version, major = said
     if source != "bundled":
         return Binaries(bin_dir, major, version, source)
     return Binaries(bin_dir, major, version, source, payload=bin_dir.parents[2], payload_version=_package_version())

@@ -17,15 +17,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import trio
 
-from gocdnext.db.binaries import SYSTEM_ROOT, payload_bin
+from gocdnext.db.binaries import SYSTEM_ROOT, payload_bin, version_said
 from gocdnext.db.errors import DatabaseStartError, full_message
 
 PIECE = 1024 * 1024
 """Bytes read at a time."""
 LONGEST_COMPLAINT = 2000
 """Characters of a program's complaint that are repeated."""
-VERSION_TIMEOUT = 20.0
-_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _LIBPQ = {
     "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
     "database": "PGDATABASE", "passfile": "PGPASSFILE", "application_name": "PGAPPNAME", "sslmode": "PGSSLMODE",
@@ -64,7 +62,11 @@ def find_clients(
     system = sorted(system_root.glob("[0-9]*/bin"), key=lambda place: -int(re.sub(r"\D", "", place.parent.name) or 0))
     on_path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     places = [pg_bindir, None if encrypted else payload_bin(), *system, *on_path]
-    found = [Clients(place, major) for place in places if place is not None and (major := _major(place)) is not None]
+    found = [
+        Clients(place, said[1])
+        for place in places
+        if place is not None and (said := version_said(place, "pg_dump", "pg_restore")) is not None
+    ]
     # The server's own version first: what a later one writes an older server may not read.
     for candidate in sorted(found, key=lambda each: each.major != server_major):
         if candidate.major >= server_major:
@@ -188,26 +190,6 @@ def says_full(error: ProgramError) -> bool:
 def no_room(path: Path) -> ProgramError:
     """The sentence for a file that has no room."""
     return ProgramError(full_message(path))
-
-
-def _major(bin_dir: Path) -> int | None:
-    """The version of `pg_dump` in a folder; None when it and `pg_restore` are not both there and working."""
-    if not all(os.access(bin_dir / name, os.X_OK) for name in ("pg_dump", "pg_restore")):
-        return None
-    try:
-        done = subprocess.run(
-            [bin_dir / "pg_dump", "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=VERSION_TIMEOUT,
-            check=True,
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = _VERSION.search(done.stdout)
-    return int(match[1]) if match else None
 
 
 def _parts(url: str) -> dict[str, str]:

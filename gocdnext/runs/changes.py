@@ -92,7 +92,6 @@ class Changes:
 
         Raises NotFoundError. A refusal is in the outcome: nothing was changed then.
         """
-
         settled = await self._carried_out(run_id, self._decision(event, free))
         return replace(settled.done, signaled=await self._settling.finish(settled))
 

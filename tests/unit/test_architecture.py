@@ -108,6 +108,7 @@ def test_the_command_line_talks_http_only() -> None:
     allowed = {
         "serve.py": {"gocdnext.server", "gocdnext.agent", "gocdnext.durations"},
         "doctor.py": {"gocdnext.doctor", "gocdnext.journal"},
+        "beside.py": {"gocdnext.config", "gocdnext.db", "gocdnext.journal"},
         "backup.py": {"gocdnext.backup", "gocdnext.blobs", "gocdnext.config", "gocdnext.db", "gocdnext.journal"},
         "admin.py": {"gocdnext.secrets", "gocdnext.auth", "gocdnext.config", "gocdnext.db", "gocdnext.journal"},
         "about.py": {"gocdnext.config", "gocdnext.agent.config"},
