@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
+import structlog
 
 from gocdnext.cli import main
 
@@ -111,7 +112,7 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
     """Runs `gocdnext ARGUMENTS` and gives exit code, stdout and stderr."""
 
     def run(*arguments: str) -> Outcome:
@@ -122,7 +123,9 @@ def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         assert isinstance(code, int)
         return Outcome(code, captured.out, captured.err)
 
-    return run
+    yield run
+    # A command sets the log of its process up, which here is that of the tests that follow.
+    structlog.reset_defaults()
 
 
 @pytest.fixture
